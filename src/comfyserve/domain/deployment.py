@@ -1,0 +1,48 @@
+"""Deployments and their immutable revisions."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from comfyserve.domain.spec import DeploymentSpec
+
+
+class DeploymentState(StrEnum):
+    """Whether a deployment takes work. How awake it is follows from its replicas."""
+
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One immutable snapshot of a deployment: spec, engine version and recorded answers.
+
+    `snapshot_digest` names the blob with the engine's own answers to `/object_info`,
+    `/system_stats` and the like, recorded once when the revision was made.
+    """
+
+    id: str
+    deployment_id: str
+    number: int
+    spec: DeploymentSpec
+    engine_version: str
+    snapshot_digest: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A named, long-lived thing that users address."""
+
+    id: str
+    name: str
+    state: DeploymentState
+    revision: Revision
+    created_at: float
+    updated_at: float
+
+    @property
+    def spec(self) -> DeploymentSpec:
+        """The spec of the current revision."""
+        return self.revision.spec

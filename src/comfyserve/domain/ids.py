@@ -1,0 +1,38 @@
+"""Prefixed ids: which noun an id belongs to can be read off it."""
+
+from enum import StrEnum
+from uuid import UUID
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_LENGTH = 20
+ENTROPY_BYTES = 13
+
+
+class Prefix(StrEnum):
+    """One per noun. A job has none: its id is the `prompt_id`, a UUID, on every door."""
+
+    DEPLOYMENT = "dp"
+    REVISION = "rv"
+    REPLICA = "rp"
+    TOKEN = "tk"  # noqa: S105 - a prefix, not a secret
+    RUNTIME = "rt"
+
+
+def make_id(prefix: Prefix, entropy: bytes) -> str:
+    """Return `prefix_` and 20 base32 characters made of `entropy` (at least 13 random bytes)."""
+    if len(entropy) < ENTROPY_BYTES:
+        raise ValueError(f"an id needs {ENTROPY_BYTES} bytes of entropy, got {len(entropy)}")
+    number = int.from_bytes(entropy)
+    letters = []
+    for _ in range(_LENGTH):
+        number, digit = divmod(number, 32)
+        letters.append(_ALPHABET[digit])
+    return f"{prefix}_{''.join(letters)}"
+
+
+def is_canonical_uuid(text: str) -> bool:
+    """Whether `text` is a lowercase, hyphenated UUID: the only prompt id that every ComfyUI takes."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What keeps the promises: launchers, supervisors, pools, the job loop, metering."""

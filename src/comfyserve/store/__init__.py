@@ -1,0 +1,1 @@
+"""What is committed to disk: one small store per noun, and the blobs."""
