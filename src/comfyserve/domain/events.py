@@ -43,6 +43,16 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFrame:
+    """A binary message of the engine that is not a preview picture, such as progress text."""
+
+    deployment_id: str
+    job_id: str
+    client_id: str | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class QueueChanged:
     """How many jobs are queued or running now."""
 
@@ -62,4 +72,4 @@ class ReplicaChanged:
         return self.replica.deployment_id
 
 
-BusEvent = JobChanged | EngineMessage | Preview | QueueChanged | ReplicaChanged
+BusEvent = JobChanged | EngineMessage | EngineFrame | Preview | QueueChanged | ReplicaChanged

@@ -29,6 +29,7 @@ class JobEventKind(StrEnum):
     CANCEL = "cancel"
     INTERRUPTED = "interrupted"
     LOST = "lost"
+    RELEASED = "released"
     EXPIRED = "expired"
 
 
@@ -47,11 +48,13 @@ _NEXT: dict[tuple[JobState, JobEventKind], JobState] = {
     (_S.RUNNING, _E.CANCEL): _S.CANCELING,
     (_S.RUNNING, _E.INTERRUPTED): _S.CANCELED,
     (_S.RUNNING, _E.LOST): _S.QUEUED,
+    (_S.RUNNING, _E.RELEASED): _S.QUEUED,
     (_S.CANCELING, _E.CANCEL): _S.CANCELING,
     (_S.CANCELING, _E.SUCCEEDED): _S.CANCELED,
     (_S.CANCELING, _E.FAILED): _S.CANCELED,
     (_S.CANCELING, _E.INTERRUPTED): _S.CANCELED,
     (_S.CANCELING, _E.LOST): _S.CANCELED,
+    (_S.CANCELING, _E.RELEASED): _S.CANCELED,
 }
 TRANSITIONS = frozenset(_NEXT)
 
@@ -117,13 +120,15 @@ class JobDocuments:
 def step(job: Job, event: JobEventKind, *, now: float, error: JobError | None = None) -> Job:
     """Apply one event. A job that is lost with no attempt left fails with the evidence.
 
+    RELEASED is an attempt that ended through no fault of the job (the server stopped): it is
+    not counted.
     Raises IllegalTransition for a pair that the table does not have (every terminal state).
     """
     try:
         state = _NEXT[job.state, event]
     except KeyError:
         raise IllegalTransition(job.id, job.state, event) from None
-    if state is JobState.QUEUED and job.attempts >= job.max_attempts:
+    if event is JobEventKind.LOST and state is JobState.QUEUED and job.attempts >= job.max_attempts:
         state = JobState.FAILED
     if state is job.state:
         return job
@@ -133,6 +138,9 @@ def step(job: Job, event: JobEventKind, *, now: float, error: JobError | None = 
         return replace(job, state=state)
     released = replace(job, state=state, owner=None, lease_until=None)
     if state is JobState.QUEUED:
-        return replace(released, replica_id=None, started_at=None, error=error)
+        attempts = job.attempts - (event is JobEventKind.RELEASED)
+        return replace(
+            released, replica_id=None, started_at=None, attempts=attempts, error=error
+        )
     shown = error if state in {JobState.FAILED, JobState.EXPIRED} else None
     return replace(released, finished_at=now, error=shown)

@@ -5,7 +5,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from comfyserve.domain.events import BusEvent, EngineMessage, JobChanged, Preview, QueueChanged
+from comfyserve.domain.events import (
+    BusEvent,
+    EngineFrame,
+    EngineMessage,
+    JobChanged,
+    Preview,
+    QueueChanged,
+)
 
 _PROGRESS = frozenset({"progress", "progress_state"})
 
@@ -91,7 +98,7 @@ def of_job(job_id: str) -> Callable[[BusEvent], bool]:
         match event:
             case JobChanged(job=job):
                 return job.id == job_id
-            case EngineMessage() | Preview():
+            case EngineMessage() | EngineFrame() | Preview():
                 return event.job_id == job_id
             case _:
                 return True
@@ -104,6 +111,6 @@ def _is_preview(event: BusEvent) -> bool:
 
 
 def _is_progress(event: BusEvent) -> bool:
-    return isinstance(event, QueueChanged) or (
+    return isinstance(event, QueueChanged | EngineFrame) or (
         isinstance(event, EngineMessage) and event.kind in _PROGRESS
     )

@@ -1,0 +1,140 @@
+"""The route table, and which door a request comes to. Nothing else."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from comfyserve.domain.errors import ComfyserveError
+from comfyserve.gateway import files, native_jobs, prompt, queue, recorded, uploads, view_metadata
+from comfyserve.gateway.auth import ADMIN, READ, RUN, authenticate
+from comfyserve.gateway.context import Gateway, Target
+from comfyserve.gateway.control import control_app
+from comfyserve.gateway.errors import native_error
+from comfyserve.gateway.metrics import metrics
+from comfyserve.gateway.passthrough import passthrough
+from comfyserve.gateway.resolve import resolve
+from comfyserve.gateway.ws import native_socket
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One route of the native door, served as it is and under `/api`."""
+
+    method: str
+    path: str
+    handler: Handler
+    scope: str
+
+
+NATIVE: tuple[Row, ...] = (
+    Row("POST", "/prompt", prompt.post_prompt, RUN),
+    Row("GET", "/history/{prompt_id}", queue.get_history_entry, READ),
+    Row("GET", "/view", files.view, READ),
+    Row("GET", "/prompt", queue.get_prompt, READ),
+    Row("GET", "/queue", queue.get_queue, READ),
+    Row("POST", "/queue", queue.post_queue, RUN),
+    Row("GET", "/history", queue.get_history, READ),
+    Row("POST", "/history", queue.post_history, RUN),
+    Row("POST", "/interrupt", queue.post_interrupt, RUN),
+    Row("POST", "/free", queue.post_free, ADMIN),
+    Row("GET", "/object_info", recorded.object_info, READ),
+    Row("GET", "/object_info/{name}", recorded.object_info_of, READ),
+    Row("POST", "/upload/image", uploads.upload_image, RUN),
+    Row("POST", "/upload/mask", uploads.upload_mask, RUN),
+    Row("GET", "/view_metadata/{folder}", view_metadata.view_metadata, READ),
+    Row("GET", "/models/{folder}", recorded.recorded_folder, READ),
+    Row("GET", "/experiment/models/{folder}", recorded.recorded_folder, READ),
+    *(Row("GET", path, recorded.recorded(path), READ) for path in recorded.RECORDED_PATHS),
+)
+# These are written with `/api` in ComfyUI itself, so their twins are under `/api/api`.
+NATIVE_JOBS: tuple[Row, ...] = (
+    Row("GET", "/jobs", native_jobs.list_jobs, READ),
+    Row("POST", "/jobs/cancel", native_jobs.cancel_jobs, RUN),
+    Row("GET", "/jobs/{job_id}", native_jobs.get_job, READ),
+    Row("POST", "/jobs/{job_id}/cancel", native_jobs.cancel_job, RUN),
+)
+
+
+class GatewayApp:
+    """The one ASGI application: control API, metrics, and the native door of each deployment."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._control = control_app(gateway)
+        self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
+        self.state = self._control.state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP exchange or WebSocket."""
+        if scope["path"].startswith("/api/v1/"):
+            await self._control(scope, receive, send)
+            return
+        scope["app"] = self
+        try:
+            await self._serve_native(scope, receive, send)
+        except ComfyserveError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
+            else:
+                await native_error(error)(scope, receive, send)
+
+    async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        principal = await authenticate(scope, gateway.store.tokens, gateway.settings.domain)
+        if scope["path"] == "/metrics":
+            principal.require(READ)
+            await (await metrics(gateway))(scope, receive, send)
+            return
+        found = resolve(scope, gateway.runtime, gateway.settings.domain)
+        if found.path is None:
+            # The web page addresses everything relative to the last slash.
+            await RedirectResponse(f"{found.prefix}/", 308)(scope, receive, send)
+            return
+        deployment = found.deployment
+        target = Target(
+            deployment=deployment,
+            snapshot=await gateway.runtime.snapshot(deployment.revision.snapshot_digest),
+            input_dir=gateway.runtime.input_dir(deployment.id),
+        )
+        scope["path"] = found.path
+        scope["state"] = {"target": target, "principal": principal, "prefix": found.prefix}
+        await self._native(scope, receive, send)
+
+
+def _native_routes() -> tuple[BaseRoute, ...]:
+    rows = [(prefix, row) for prefix in ("", "/api") for row in NATIVE]
+    rows += [(prefix, row) for prefix in ("/api", "/api/api") for row in NATIVE_JOBS]
+    sockets = [WebSocketRoute(f"{prefix}/ws", native_socket) for prefix in ("", "/api")]
+    return (
+        *sockets,
+        *(
+            Route(prefix + row.path, _guarded(row.handler, row.scope), methods=[row.method])
+            for prefix, row in rows
+        ),
+    )
+
+
+def _guarded(handler: Handler, needed: str) -> Handler:
+    async def guarded(request: Request) -> Response:
+        state = request.state
+        state.principal.require(needed, state.target.deployment.id)
+        return await handler(request)
+
+    return guarded
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the table does not have goes to the allow-list; nothing passes by itself."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "there is only /ws"})
+        return
+    request = Request(scope, receive)
+    response = await passthrough(request)
+    await response(scope, receive, send)

@@ -1,0 +1,156 @@
+"""`POST /prompt`: whatever came in becomes a committed job, or a 400 that says why."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from comfyserve.domain.deployment import DeploymentState
+from comfyserve.domain.errors import InvalidInput, NotReady
+from comfyserve.domain.ids import is_canonical_uuid
+from comfyserve.domain.job import JobDocuments
+from comfyserve.gateway.answers import json_response
+from comfyserve.gateway.context import Target, decode_json, gateway_of, read_body
+from comfyserve.gateway.input_files import list_input_files
+from comfyserve.runtime.history import SECRETS, wire_number
+from comfyserve.store.jobs import NewJob
+from comfyserve.workflow.prepare import prepare
+from comfyserve.workflow.problems import error_body
+
+# Since this version ComfyUI takes only canonical UUIDs as prompt ids; before, any text.
+_UUID_ONLY_SINCE = (0, 4)
+_STRICT_HEADER = "x-comfyserve-strict"
+_WARNINGS_HEADER = "X-Comfyserve-Warnings"
+_IDEMPOTENCY_HEADER = "idempotency-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a client sent beside the graph, read and checked."""
+
+    prompt_id: str
+    client_id: str | None
+    number: float | None
+    is_front: bool
+    extra_data: Mapping[str, Any]
+    secrets: Mapping[str, Any]
+    targets: tuple[str, ...] | None
+
+
+async def post_prompt(request: Request) -> Response:
+    """Accept a prompt: convert, validate, commit, answer. Nothing wakes before the commit."""
+    gateway = gateway_of(request)
+    target: Target = request.state.target
+    body = await read_body(request, gateway.settings.max_body_bytes)
+    sent = decode_json(body)
+    submission = read_submission(sent, target)
+    _require_active(target)
+    files = await list_input_files(target.input_dir)
+    catalog = target.snapshot.catalog.with_input_files(files)
+    prepared = prepare(sent, catalog, partial_execution_targets=submission.targets)
+    verdict = prepared.verdict
+    is_strict = request.headers.get(_STRICT_HEADER, "").lower() in {"1", "true"}
+    if not verdict.ok or (is_strict and verdict.nodes):
+        return json_response(error_body(prepared.refusal, verdict.nodes), 400)
+    enqueued = await gateway.store.jobs.enqueue(
+        NewJob(
+            id=_job_id(submission.prompt_id),
+            deployment_id=target.deployment.id,
+            revision_id=target.deployment.revision.id,
+            prompt_id=submission.prompt_id,
+            documents=JobDocuments(
+                prompt=verdict.prompt,
+                extra_data=submission.extra_data,
+                outputs_to_execute=tuple(verdict.outputs),
+                partial_execution_targets=submission.targets,
+                secrets=submission.secrets,
+            ),
+            number=submission.number,
+            front=submission.is_front,
+            client_id=submission.client_id,
+            principal=request.state.principal.name,
+            labels={},
+            max_attempts=target.deployment.spec.limits.max_attempts,
+            max_queue=target.deployment.spec.limits.max_queue,
+            idempotency_key=request.headers.get(_IDEMPOTENCY_HEADER),
+            request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
+            answer_node_errors={node.node_id: node.to_comfy() for node in verdict.nodes},
+        ),
+        gateway.clock.now(),
+    )
+    if not enqueued.is_replay:
+        gateway.runtime.accepted(enqueued.job)
+    warnings = [problem.to_json() for problem in prepared.warnings]
+    answer = {
+        "prompt_id": enqueued.job.prompt_id,
+        "number": wire_number(enqueued.job.number),
+        "node_errors": enqueued.node_errors,
+    }
+    if not warnings:
+        return json_response(answer)
+    headers = {_WARNINGS_HEADER: str(len(warnings))}
+    return json_response({**answer, "warnings": warnings}, headers=headers)
+
+
+def read_submission(sent: object, target: Target) -> Submission:
+    """Read the fields beside the graph. Raises InvalidInput where ComfyUI answers 500."""
+    fields: Mapping[str, Any] = sent if isinstance(sent, dict) else {}
+    extra = fields.get("extra_data")
+    if extra is None:
+        extra = {}
+    if not isinstance(extra, dict):
+        raise InvalidInput(f"extra_data must be an object, not {type(extra).__name__}")
+    client_id = fields.get("client_id", extra.get("client_id"))
+    targets = fields.get("partial_execution_targets")
+    if targets is not None and not isinstance(targets, list):
+        raise InvalidInput("partial_execution_targets must be a list of node ids")
+    return Submission(
+        prompt_id=_prompt_id(fields.get("prompt_id"), target),
+        client_id=None if client_id is None else str(client_id),
+        number=_number(fields),
+        is_front=bool(fields.get("front")),
+        extra_data={k: v for k, v in extra.items() if k not in SECRETS and k != "client_id"},
+        secrets={key: extra[key] for key in SECRETS if key in extra},
+        targets=None if targets is None else tuple(str(node_id) for node_id in targets),
+    )
+
+
+def _prompt_id(given: object, target: Target) -> str:
+    """The client's choice as its ComfyUI would take it, else a fresh one."""
+    if given is None:
+        return str(uuid.uuid4())
+    if target.version >= _UUID_ONLY_SINCE and not (
+        isinstance(given, str) and is_canonical_uuid(given)
+    ):
+        raise InvalidInput(
+            "prompt_id must be a lowercase UUID (8-4-4-4-12 hexadecimal digits), or left out",
+            code="invalid_prompt_id",
+        )
+    return str(given)
+
+
+def _job_id(prompt_id: str) -> str:
+    """What the engine gets: never anything but a lowercase UUID."""
+    return prompt_id if is_canonical_uuid(prompt_id) else str(uuid.uuid4())
+
+
+def _number(fields: Mapping[str, Any]) -> float | None:
+    if "number" not in fields:
+        return None
+    try:
+        return float(fields["number"])
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(f"number must be a number, not {fields['number']!r:.80}") from None
+
+
+def _require_active(target: Target) -> None:
+    if target.deployment.state is not DeploymentState.ACTIVE:
+        name = target.deployment.name
+        raise NotReady(
+            f"deployment '{name}' is stopped; start it with `comfyserve start {name}`",
+            code="deployment_stopped",
+        )

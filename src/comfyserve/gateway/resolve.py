@@ -1,0 +1,64 @@
+"""Which deployment a request is for: by path, by host name, by port, else the default one."""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from comfyserve.domain.deployment import Deployment
+from comfyserve.domain.errors import NotFound
+from comfyserve.runtime.runtime import Runtime
+
+_PATH_PREFIX = "/d/"
+_DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A deployment, and the path of the request inside it (None: add the missing slash)."""
+
+    deployment: Deployment
+    path: str | None
+    prefix: str = ""
+
+
+def resolve(scope: Scope, runtime: Runtime, domain: str) -> Resolved:
+    """Find the deployment. Raises NotFound naming what there is."""
+    path: str = scope["path"]
+    deployments = runtime.deployments
+    if path.startswith(_PATH_PREFIX):
+        name, slash, rest = path[len(_PATH_PREFIX) :].partition("/")
+        found = _named(deployments, name)
+        return Resolved(found, f"/{rest}" if slash else None, f"{_PATH_PREFIX}{name}")
+    if domain and (label := _label_of(scope, domain)):
+        return Resolved(_named(deployments, label), path)
+    port = scope["server"][1] if scope.get("server") else None
+    for deployment in deployments:
+        if deployment.spec.port is not None and deployment.spec.port == port:
+            return Resolved(deployment, path)
+    return Resolved(_default(deployments), path)
+
+
+def _named(deployments: tuple[Deployment, ...], name: str) -> Deployment:
+    for deployment in deployments:
+        if deployment.name == name:
+            return deployment
+    names = ", ".join(deployment.name for deployment in deployments) or "none yet"
+    raise NotFound(
+        f"there is no deployment '{name[:80]}'; there is: {names}", code="deployment_not_found"
+    )
+
+
+def _default(deployments: tuple[Deployment, ...]) -> Deployment:
+    """The one called `default`, else the oldest."""
+    if not deployments:
+        raise NotFound(
+            "nothing is deployed yet; try `comfyserve deploy demo --engine embedded`",
+            code="deployment_not_found",
+        )
+    return next((d for d in deployments if d.name == _DEFAULT_NAME), deployments[0])
+
+
+def _label_of(scope: Scope, domain: str) -> str:
+    host = next((value for key, value in scope["headers"] if key == b"host"), b"")
+    name = host.decode("latin-1").partition(":")[0].lower()
+    return name[: -len(domain) - 1] if name.endswith(f".{domain}") else ""

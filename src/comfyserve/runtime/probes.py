@@ -1,0 +1,42 @@
+"""Readiness and liveness: does the engine answer?"""
+
+import asyncio
+
+import aiohttp
+
+from comfyserve.runtime.comfy import ComfyClient
+from comfyserve.runtime.launchers.base import Launcher, LaunchState, LaunchStatus
+
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.1
+_PAUSE_GROWTH = 1.2
+_ANSWER_TIMEOUT_S = 5.0
+
+
+async def await_ready(
+    launcher: Launcher, session: aiohttp.ClientSession, replica_id: str, *, timeout_s: float
+) -> LaunchStatus | None:
+    """Wait until the replica's engine answers; None when it ended or `timeout_s` passed."""
+    pause = _FIRST_PAUSE_S
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                status = await launcher.get(replica_id)
+                if status is None or status.state in {LaunchState.GONE, LaunchState.STOPPING}:
+                    return None
+                if status.state is LaunchState.RUNNING and status.endpoint is not None:
+                    base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
+                    if await ComfyClient(session, base_url).is_alive(_ANSWER_TIMEOUT_S):
+                        return status
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE_S, pause * _PAUSE_GROWTH)
+    except TimeoutError:
+        return None
+
+
+async def watch_health(client: ComfyClient, *, interval_s: float, failures: int) -> None:
+    """Return once the engine failed to answer `failures` times in a row."""
+    failed = 0
+    while failed < failures:
+        await asyncio.sleep(interval_s)
+        failed = 0 if await client.is_alive(max(interval_s, _ANSWER_TIMEOUT_S)) else failed + 1

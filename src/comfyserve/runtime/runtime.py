@@ -1,0 +1,346 @@
+"""All deployments at work: adopt what lives, keep the leases, deploy, cancel, stop in order."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from comfyserve.domain.deployment import Deployment, DeploymentState
+from comfyserve.domain.errors import NotFound
+from comfyserve.domain.events import JobChanged
+from comfyserve.domain.ids import ENTROPY_BYTES, Prefix, make_id
+from comfyserve.domain.job import Job, JobError, JobEventKind, JobState
+from comfyserve.domain.replica import Cause, Replica, ReplicaEvent, ReplicaState
+from comfyserve.domain.replica import step as replica_step
+from comfyserve.domain.spec import DeploymentSpec
+from comfyserve.domain.usage import price_of
+from comfyserve.runtime import history
+from comfyserve.runtime.engines import launch_spec
+from comfyserve.runtime.fleet import Fleet
+from comfyserve.runtime.launchers.base import LaunchState, LaunchStatus
+from comfyserve.runtime.snapshot import Snapshot
+from comfyserve.runtime.supervisor import Parts, Supervisor, Terms
+from comfyserve.runtime.tasks import TaskScope
+
+log = structlog.get_logger()
+
+_SWEEP_INTERVAL_S = 30.0
+_KEPT_ENDED_REPLICAS = 20
+_NOT_READY_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING})
+
+
+class Runtime:
+    """The one runtime of a home. The gateway calls it; it never calls the gateway."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.owner = new_id(Prefix.RUNTIME)
+        self.started_at = parts.clock.now()
+        self._fleets: dict[str, Fleet] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._recordings: dict[str, Supervisor] = {}
+        self._scope = TaskScope("runtime")
+
+    @property
+    def lease_s(self) -> float:
+        """How long a claim, and a replica, lasts without being renewed."""
+        return self.parts.settings.lease_s
+
+    async def start(self) -> None:
+        """Adopt and sweep, then serve."""
+        await self.parts.launcher.open()
+        for deployment in await self.parts.store.deployments.list():
+            self._open_fleet(deployment)
+        await self._adopt()
+        for fleet in self._fleets.values():
+            fleet.start()
+        self._scope.spawn(self._watch(), name="watch")
+        self._scope.spawn(self._renew(), name="renew")
+        self._scope.spawn(self._sweep(), name="sweep")
+
+    async def stop(self) -> None:
+        """Let running jobs end in bounded time, stop the replicas, give the rest back."""
+        settings = self.parts.settings
+        fleets = tuple(self._fleets.values())
+        if settings.detach_replicas:
+            live = [supervisor.id for supervisor in self._supervisors()]
+            await self.parts.launcher.renew(live, ttl_s=None)
+            await self._close(fleets)
+            return
+        await asyncio.gather(*(fleet.drained(settings.stop_timeout_s) for fleet in fleets))
+        for fleet in fleets:
+            await fleet.release_jobs()
+        supervisors = [s for fleet in fleets for s in fleet.supervisors]
+        for supervisor in supervisors:
+            supervisor.stop(Cause.SHUTDOWN)
+        if supervisors:
+            longest = max(s.terms.timeouts.stop_s for s in supervisors)
+            await asyncio.wait(
+                [self._scope.spawn(s.ended.wait(), name="ended") for s in supervisors],
+                timeout=longest + 5.0,
+            )
+        await self._close(fleets)
+
+    def fleet(self, deployment_id: str) -> Fleet:
+        """The fleet of a deployment. Raises NotFound."""
+        try:
+            return self._fleets[deployment_id]
+        except KeyError:
+            raise NotFound("there is no such deployment", code="deployment_not_found") from None
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """All deployments that are not deleted, oldest first."""
+        found = (fleet.deployment for fleet in self._fleets.values())
+        return tuple(sorted(found, key=lambda deployment: deployment.created_at))
+
+    def accepted(self, job: Job) -> None:
+        """A job was committed to the queue."""
+        self.fleet(job.deployment_id).notify()
+        self.parts.bus.publish(JobChanged(job))
+
+    def canceled(self, job: Job) -> None:
+        """A job was canceled in the store; tell whoever runs it or listens."""
+        fleet = self._fleets.get(job.deployment_id)
+        if fleet is not None:
+            if job.state is JobState.CANCELING:
+                fleet.cancel(job.id)
+            fleet.notify()
+        self.parts.bus.publish(JobChanged(job))
+
+    async def snapshot(self, digest: str) -> Snapshot:
+        """The recorded answers of a revision, parsed once."""
+        if digest not in self._snapshots:
+            document = await self.parts.store.blobs.read_bytes(digest)
+            self._snapshots[digest] = await asyncio.to_thread(Snapshot.decode, document)
+        return self._snapshots[digest]
+
+    def input_dir(self, deployment_id: str) -> Path:
+        """Where the input files of a deployment lie, shared by its replicas on this host."""
+        return self.parts.settings.home_path / "deployments" / deployment_id / "input"
+
+    async def cancel(self, job_id: str) -> Job | None:
+        """Cancel a job in whatever state; None if there is no such job."""
+        job = await self.parts.store.jobs.cancel(job_id, self.parts.clock.now())
+        if job is not None:
+            self.canceled(job)
+        return job
+
+    def new_supervisor(
+        self, deployment: Deployment, cause: Cause, on_change: Callable[[Supervisor], None]
+    ) -> Supervisor:
+        """A supervisor for a replica of the deployment's current revision."""
+        now = self.parts.clock.now()
+        replica = Replica(
+            id=new_id(Prefix.REPLICA),
+            deployment_id=deployment.id,
+            revision_id=deployment.revision.id,
+            state=ReplicaState.PENDING,
+            cause=cause,
+            since=now,
+            created_at=now,
+            gpu=deployment.spec.resources.gpu or "",
+        )
+        terms = self._terms(deployment.id, deployment.revision.id, deployment.spec)
+        return Supervisor(replica, terms, self.parts, on_change)
+
+    def relieve(self, needy: str) -> bool:
+        """Ask another deployment to give up an idle replica; whether one will."""
+        for deployment_id, fleet in self._fleets.items():
+            if deployment_id != needy and fleet.can_give:
+                fleet.give_one()
+                return True
+        return False
+
+    @asynccontextmanager
+    async def recording(
+        self, deployment_id: str, revision_id: str, spec: DeploymentSpec
+    ) -> AsyncIterator[Supervisor]:
+        """One replica outside any fleet, to record an engine's answers; stopped on leaving."""
+        now = self.parts.clock.now()
+        replica = Replica(
+            id=new_id(Prefix.REPLICA),
+            deployment_id=deployment_id,
+            revision_id=revision_id,
+            state=ReplicaState.PENDING,
+            cause=Cause.RECORDING,
+            since=now,
+            created_at=now,
+        )
+        terms = self._terms(deployment_id, revision_id, spec)
+        changed = asyncio.Event()
+        supervisor = Supervisor(replica, terms, self.parts, lambda _: changed.set())
+        self._recordings[supervisor.id] = supervisor
+        life = self._scope.spawn(supervisor.run(), name=f"recording:{supervisor.id}")
+        life.add_done_callback(lambda _: changed.set())
+        try:
+            while supervisor.state in _NOT_READY_YET and not life.done():
+                await changed.wait()
+                changed.clear()
+            yield supervisor
+        finally:
+            supervisor.stop(Cause.RECORDING)
+            await asyncio.shield(life)
+            del self._recordings[supervisor.id]
+
+    def opened(self, deployment: Deployment) -> None:
+        """A deployment was created."""
+        self._open_fleet(deployment).start()
+
+    def updated(self, deployment: Deployment) -> None:
+        """A deployment has a new revision or state."""
+        self.fleet(deployment.id).update(deployment)
+
+    async def closed(self, deployment: Deployment) -> None:
+        """A deployment was deleted: its jobs are canceled, its replicas stop."""
+        fleet = self.fleet(deployment.id)
+        fleet.update(replace(deployment, state=DeploymentState.DELETED))
+        for job, _ in await self.parts.store.jobs.open_jobs(deployment.id):
+            await self.cancel(job.id)
+        for supervisor in fleet.supervisors:
+            await supervisor.ended.wait()
+        await fleet.aclose()
+        self._fleets.pop(deployment.id, None)
+
+    def _open_fleet(self, deployment: Deployment) -> Fleet:
+        fleet = self._fleets[deployment.id] = Fleet(deployment, self.parts, self)
+        return fleet
+
+    def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
+        settings = self.parts.settings
+        directory = self.input_dir(deployment_id)
+        directory.mkdir(parents=True, exist_ok=True)
+        return Terms(
+            spec=launch_spec(revision_id, spec, input_dir=directory, settings=settings),
+            timeouts=spec.timeouts,
+            price_per_hour=price_of(spec.resources.gpu or "cpu", settings.prices)
+            * max(1, spec.resources.gpus),
+        )
+
+    async def _adopt(self) -> None:
+        """Take over what an earlier server left: replicas by handle, jobs by id."""
+        seen = {status.id: status for status in await self.parts.launcher.list()}
+        abandoned = {
+            job.replica_id: job for job in await self.parts.store.jobs.abandoned(self.owner)
+        }
+        for replica in await self.parts.store.replicas.list(live_only=True):
+            status = seen.pop(replica.id, None)
+            job = abandoned.pop(replica.id, None)
+            if not await self._adopt_one(replica, status, job) and job is not None:
+                abandoned[replica.id] = job
+        for orphan in seen.values():
+            if orphan.state is not LaunchState.GONE:
+                log.warning("An orphan was swept.", event_key="orphan_swept", replica=orphan.id)
+                await self.parts.launcher.stop(orphan.id, grace_s=1.0)
+        for job in abandoned.values():
+            await self._requeue(job)
+
+    async def _adopt_one(
+        self, replica: Replica, status: LaunchStatus | None, job: Job | None
+    ) -> bool:
+        fleet = self._fleets.get(replica.deployment_id)
+        is_alive = status is not None and status.state is LaunchState.RUNNING
+        is_usable = replica.state in {ReplicaState.STARTING, ReplicaState.READY}
+        is_current = fleet is not None and (
+            fleet.deployment.revision.id == replica.revision_id
+            and fleet.deployment.state is DeploymentState.ACTIVE
+        )
+        if not (is_alive and is_usable and is_current and fleet is not None):
+            await self._bury(replica, status)
+            return False
+        if job is not None:
+            now = self.parts.clock.now()
+            job = await self.parts.store.jobs.adopt(
+                job.id, owner=self.owner, lease_until=now + self.lease_s, now=now
+            )
+        spec = fleet.deployment.spec
+        terms = self._terms(replica.deployment_id, replica.revision_id, spec)
+        supervisor = Supervisor(replica, terms, self.parts, fleet.replica_changed)
+        await self.parts.launcher.renew([replica.id], ttl_s=self.lease_s)
+        log.info("A replica was adopted.", event_key="replica_adopted", replica=replica.id)
+        fleet.adopt(supervisor, job)
+        return True
+
+    async def _bury(self, replica: Replica, status: LaunchStatus | None) -> None:
+        """Stop what cannot be adopted and close its record."""
+        if status is not None and status.state is not LaunchState.GONE:
+            await self.parts.launcher.stop(replica.id, grace_s=1.0)
+        now = self.parts.clock.now()
+        if replica.state not in {ReplicaState.STOPPING, ReplicaState.DRAINING}:
+            replica, _ = replica_step(replica, ReplicaEvent.EXITED, now=now, cause=Cause.LOST)
+        else:
+            event = ReplicaEvent.GONE
+            if replica.state is ReplicaState.DRAINING:
+                event = ReplicaEvent.EXITED
+            replica, _ = replica_step(replica, event, now=now)
+        await self.parts.store.replicas.save(replica)
+        await self.parts.store.usage.close(replica.id, now)
+
+    async def _requeue(self, job: Job) -> None:
+        """A job whose replica did not outlive the server: try again, or fail with the reason."""
+        now = self.parts.clock.now()
+        adopted = await self.parts.store.jobs.adopt(
+            job.id, owner=self.owner, lease_until=now + self.lease_s, now=now
+        )
+        if adopted is None:
+            return
+        error = JobError(
+            "replica_lost", "the server ended while the job ran, and its replica with it"
+        )
+        documents = await self.parts.store.jobs.documents(job.id)
+        failed = replace(adopted, error=error, finished_at=now)
+        await self.parts.store.jobs.finish(
+            job.id,
+            owner=self.owner,
+            attempt=adopted.attempts,
+            event=JobEventKind.LOST,
+            now=now,
+            error=error,
+            history=history.of_failed_wait(failed, documents),
+        )
+
+    async def _watch(self) -> None:
+        """Bring what the launcher sees to the supervisors."""
+        async for status in self.parts.launcher.watch():
+            for supervisor in self._supervisors():
+                if supervisor.id == status.id:
+                    supervisor.observe(status)
+
+    async def _renew(self) -> None:
+        """Keep the leases of replicas and claims well before they lapse."""
+        while True:
+            now = self.parts.clock.now()
+            ids = [supervisor.id for supervisor in self._supervisors()]
+            await self.parts.launcher.renew(ids, ttl_s=self.lease_s)
+            if any(fleet.running for fleet in self._fleets.values()):
+                await self.parts.store.jobs.renew(self.owner, now + self.lease_s, now)
+            await asyncio.sleep(self.lease_s / 3)
+
+    async def _sweep(self) -> None:
+        """Forget expired temp outputs, and replicas that ended long ago."""
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+            await self.parts.store.collect(self.parts.clock.now())
+            ended = [status for status in await self.parts.launcher.list() if status.is_gone]
+            ended.sort(key=lambda status: status.ended_at or 0.0)
+            for status in ended[:-_KEPT_ENDED_REPLICAS]:
+                await self.parts.launcher.forget(status.id)
+
+    def _supervisors(self) -> tuple[Supervisor, ...]:
+        fleets = (s for fleet in self._fleets.values() for s in fleet.supervisors)
+        return (*fleets, *self._recordings.values())
+
+    async def _close(self, fleets: tuple[Fleet, ...]) -> None:
+        for fleet in fleets:
+            await fleet.aclose()
+        await self._scope.aclose()
+        await self.parts.launcher.close()
+
+
+def new_id(prefix: Prefix) -> str:
+    """A fresh id."""
+    return make_id(prefix, secrets.token_bytes(ENTROPY_BYTES))

@@ -1,0 +1,299 @@
+"""One replica's life: feeds events to the table, records each step, executes the effects."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import aiohttp
+import structlog
+
+from comfyserve.clock import Clock
+from comfyserve.domain.errors import EngineError, StartFailed
+from comfyserve.domain.events import ReplicaChanged
+from comfyserve.domain.replica import Cause, Effect, Replica, ReplicaEvent, ReplicaState, step
+from comfyserve.domain.spec import Timeouts
+from comfyserve.domain.usage import Segment, SegmentKind
+from comfyserve.runtime.bus import Bus
+from comfyserve.runtime.comfy import ComfyClient
+from comfyserve.runtime.launchers.base import (
+    GoneReason,
+    Launcher,
+    LaunchSpec,
+    LaunchState,
+    LaunchStatus,
+    PendingReason,
+)
+from comfyserve.runtime.probes import await_ready, watch_health
+from comfyserve.runtime.tasks import TaskScope
+from comfyserve.settings import Settings
+from comfyserve.store import Store
+
+log = structlog.get_logger()
+
+_CAUSE_OF_END = {
+    GoneReason.OOM: Cause.OOM,
+    GoneReason.LEASE_EXPIRED: Cause.LEASE_EXPIRED,
+    GoneReason.HOST_LOST: Cause.LOST,
+}
+_UNDER_WAY = frozenset({LaunchState.STARTING, LaunchState.RUNNING})
+_SEGMENTS = {
+    ReplicaState.READY: SegmentKind.IDLE,
+    ReplicaState.DRAINING: SegmentKind.DRAINING,
+    ReplicaState.STOPPING: SegmentKind.DRAINING,
+}
+_LOG_TAIL_BYTES = 8192
+LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every supervisor shares."""
+
+    launcher: Launcher
+    store: Store
+    bus: Bus
+    clock: Clock
+    session: aiohttp.ClientSession
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one replica is started with."""
+
+    spec: LaunchSpec
+    timeouts: Timeouts
+    price_per_hour: float
+
+
+class Supervisor:
+    """Owns one replica. `run` is its whole life; every change goes through `post`."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        terms: Terms,
+        parts: Parts,
+        on_change: Callable[["Supervisor"], None],
+    ) -> None:
+        self.replica = replica
+        self.terms = terms
+        self.idle_since = parts.clock.monotonic()
+        self.lost = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.last_status: LaunchStatus | None = None
+        self.is_held = False
+        self._parts = parts
+        self._on_change = on_change
+        self._inbox: asyncio.Queue[tuple[ReplicaEvent, Cause]] = asyncio.Queue()
+        self._client: ComfyClient | None = None
+
+    @property
+    def id(self) -> str:
+        """The replica's id."""
+        return self.replica.id
+
+    @property
+    def state(self) -> ReplicaState:
+        """The replica's state."""
+        return self.replica.state
+
+    @property
+    def client(self) -> ComfyClient:
+        """A client of the ready engine. Raises EngineError before there is an address."""
+        if self._client is None:
+            raise EngineError(f"replica {self.id} has no address yet")
+        return self._client
+
+    def post(self, event: ReplicaEvent, cause: Cause = Cause.NONE) -> None:
+        """Feed one event; it is handled in `run`, in order."""
+        self._inbox.put_nowait((event, cause))
+
+    def drain(self, cause: Cause) -> None:
+        """No new work; stop once the job that holds it has ended."""
+        self.post(ReplicaEvent.DRAIN, cause)
+
+    def stop(self, cause: Cause) -> None:
+        """Stop now, whatever it does."""
+        self.post(ReplicaEvent.STOP, cause)
+
+    def slot_released(self) -> None:
+        """The job that held this replica has ended."""
+        self.is_held = False
+        self.idle_since = self._parts.clock.monotonic()
+        if self.state is ReplicaState.DRAINING:
+            self.stop(self.replica.cause)
+        self._on_change(self)
+
+    @property
+    def waits_for_capacity(self) -> bool:
+        """Whether it cannot start because no GPU is free."""
+        status = self.last_status
+        return status is not None and status.reason is PendingReason.NO_CAPACITY
+
+    def observe(self, status: LaunchStatus) -> None:
+        """Take in what the launcher saw."""
+        self.last_status = status
+        if status.is_gone and self.replica.is_live:
+            self.post(ReplicaEvent.EXITED, _cause_of(status))
+        elif self.state is ReplicaState.PENDING and status.state in _UNDER_WAY:
+            self.post(ReplicaEvent.LAUNCHED)
+
+    async def run(self) -> None:
+        """Live until the record is terminal, or be cancelled and leave the process as it is."""
+        async with TaskScope(f"replica:{self.id}") as scope:
+            await self._begin(scope)
+            while self.replica.is_live:
+                event, cause = await self._inbox.get()
+                await self._apply(scope, event, cause)
+        self.ended.set()
+
+    async def log_tail(self) -> tuple[str, ...]:
+        """The last lines of its log, also after its end."""
+        data = await self._parts.launcher.logs(self.id, tail_bytes=_LOG_TAIL_BYTES)
+        return tuple(data.decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])
+
+    async def failure(self) -> StartFailed:
+        """Why it did not become ready, with the end of its log."""
+        replica = self.replica
+        what = replica.message or f"ended before it was ready ({replica.cause or 'stopped'})"
+        return StartFailed(
+            f"replica {self.id}: {what}", code=replica.cause or None, log_tail=await self.log_tail()
+        )
+
+    async def _begin(self, scope: TaskScope) -> None:
+        if self.state is not ReplicaState.PENDING:
+            status = await self._parts.launcher.get(self.id)
+            if status is not None:
+                self._set_client(status)
+            await self._execute(
+                scope, (Effect.PROBE if self.state is ReplicaState.STARTING else Effect.OFFER,)
+            )
+            if self.state in {ReplicaState.DRAINING, ReplicaState.STOPPING}:
+                await self._execute(scope, (Effect.TERMINATE,))
+            return
+        await self._parts.store.replicas.save(self.replica)
+        await self._parts.store.usage.open(
+            Segment(
+                replica_id=self.id,
+                deployment_id=self.replica.deployment_id,
+                kind=SegmentKind.STARTING,
+                started_at=self.replica.created_at,
+                gpu=self.replica.gpu,
+                price_per_hour=self.terms.price_per_hour,
+            )
+        )
+        await self._launch()
+
+    async def _launch(self) -> None:
+        status = await self._parts.launcher.start(self.id, self.terms.spec)
+        self.observe(status)
+        if status.reason is PendingReason.INFEASIBLE:
+            self.post(ReplicaEvent.EXITED, Cause.NO_CAPACITY)
+            await self._parts.launcher.stop(self.id, grace_s=0)
+
+    async def _apply(self, scope: TaskScope, event: ReplicaEvent, cause: Cause) -> None:
+        if event is ReplicaEvent.LAUNCHED and self.state is not ReplicaState.PENDING:
+            return  # The launcher may say so twice.
+        if event is ReplicaEvent.DRAIN and self.state is not ReplicaState.READY:
+            event = ReplicaEvent.STOP
+        before = self.replica
+        self._note(event)
+        self.replica, effects = step(self.replica, event, now=self._parts.clock.now(), cause=cause)
+        if self.replica.state is before.state:
+            return
+        if not (self.replica.is_live and self.state is not ReplicaState.STOPPING):
+            self.lost.set()
+        await self._record()
+        log.info(
+            "A replica changed state.",
+            event_key="replica_state",
+            replica=self.id,
+            state=str(self.state),
+            cause=str(self.replica.cause),
+        )
+        self._parts.bus.publish(ReplicaChanged(self.replica))
+        await self._execute(scope, effects)
+        if self.state is ReplicaState.DRAINING and not self.is_held:
+            self.stop(self.replica.cause)
+        self._on_change(self)
+
+    def _note(self, event: ReplicaEvent) -> None:
+        """Keep the launcher's facts on the record."""
+        status = self.last_status
+        if status is None:
+            return
+        message = status.message if event is ReplicaEvent.EXITED else self.replica.message
+        self.replica = replace(
+            self.replica,
+            host=status.host,
+            gpu=",".join(status.gpus) or self.replica.gpu,
+            pid=status.pid,
+            endpoint=self._client.base_url if self._client else "",
+            exit_code=status.exit_code,
+            message=message or self.replica.message,
+        )
+
+    async def _record(self) -> None:
+        now, store = self._parts.clock.now(), self._parts.store
+        await store.replicas.save(self.replica)
+        if not self.replica.is_live:
+            await store.usage.close(self.id, now)
+        elif (kind := _SEGMENTS.get(self.state)) is not None and not (
+            self.state is ReplicaState.DRAINING and self.is_held
+        ):
+            await store.usage.switch(self.id, kind, None, now)
+
+    async def _execute(self, scope: TaskScope, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case Effect.PROBE:
+                    scope.spawn(self._probe(), name="probe")
+                case Effect.OFFER:
+                    self.idle_since = self._parts.clock.monotonic()
+                    scope.spawn(self._watch_health(), name="health")
+                case Effect.TERMINATE:
+                    scope.spawn(self._terminate(), name="terminate")
+                case Effect.WITHDRAW:
+                    pass  # The pool withdraws it in `on_change`, which follows every step.
+
+    async def _probe(self) -> None:
+        began = self.replica.created_at
+        left = self.terms.timeouts.start_s - (self._parts.clock.now() - began)
+        status = await await_ready(
+            self._parts.launcher, self._parts.session, self.id, timeout_s=max(0.1, left)
+        )
+        if status is None:
+            if self.state is ReplicaState.STARTING:
+                self.replica = replace(
+                    self.replica,
+                    message=f"it was not ready within {self.terms.timeouts.start_s:g} s",
+                )
+                self.post(ReplicaEvent.START_TIMEOUT, Cause.START_TIMEOUT)
+            return
+        self._set_client(status)
+        self.post(ReplicaEvent.PROBE_OK)
+
+    async def _watch_health(self) -> None:
+        settings = self._parts.settings
+        await watch_health(
+            self.client, interval_s=settings.probe_interval_s, failures=settings.probe_failures
+        )
+        self.post(ReplicaEvent.UNRESPONSIVE, Cause.UNRESPONSIVE)
+
+    async def _terminate(self) -> None:
+        status = await self._parts.launcher.stop(self.id, grace_s=self.terms.timeouts.stop_s)
+        self.last_status = status
+        self.post(ReplicaEvent.GONE)
+
+    def _set_client(self, status: LaunchStatus) -> None:
+        self.last_status = status
+        if status.endpoint is not None:
+            base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
+            self._client = ComfyClient(self._parts.session, base_url)
+
+
+def _cause_of(status: LaunchStatus) -> Cause:
+    if isinstance(status.reason, GoneReason):
+        return _CAUSE_OF_END.get(status.reason, Cause.CRASHED)
+    return Cause.CRASHED

@@ -1,0 +1,103 @@
+"""The composition root: builds every part in one place, in the order in which they depend."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+import structlog
+
+from comfyserve.clock import SystemClock
+from comfyserve.gateway.app import GatewayApp
+from comfyserve.gateway.context import Gateway
+from comfyserve.gateway.histories import Histories
+from comfyserve.gateway.listeners import Listeners, bind
+from comfyserve.runtime.bus import Bus
+from comfyserve.runtime.deploy import Deployer
+from comfyserve.runtime.gpus import read_inventory, visible
+from comfyserve.runtime.launchers.local import LocalLauncher
+from comfyserve.runtime.runtime import Runtime
+from comfyserve.runtime.supervisor import Parts
+from comfyserve.settings import Settings
+from comfyserve.store import open_store
+from comfyserve.store.home import HomeLock
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run a server until SIGINT or SIGTERM; `on_ready` gets its URL.
+
+    Raises HomeInUse, Conflict `port_in_use`, StorageFull, and what the launcher cannot open.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(settings) as url:
+            if on_ready is not None:
+                on_ready(url)
+            await stop.wait()
+            log.info("Stopping: running jobs may end.", event_key="stopping")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """A whole server for as long as the context lasts; gives its URL."""
+    clock, home = SystemClock(), settings.home_path
+    async with AsyncExitStack() as stack:
+        lock = HomeLock(home, url=settings.server_url, now=clock.now())
+        await stack.enter_async_context(lock)
+        listener = bind(settings.host, settings.port)
+        stack.callback(listener.close)
+        store = await stack.enter_async_context(open_store(home, settings.db))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                auto_decompress=False,
+            )
+        )
+        bus = Bus()
+        inventory = await asyncio.to_thread(read_inventory)
+        launcher = LocalLauncher(
+            home / "replicas",
+            environ=os.environ,
+            gpus=visible(inventory.gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
+            clock=clock,
+        )
+        runtime = Runtime(Parts(launcher, store, bus, clock, session, settings))
+        await runtime.start()
+        stack.push_async_callback(runtime.stop)
+        listeners = await stack.enter_async_context(Listeners(settings.host))
+        gateway = Gateway(
+            store=store,
+            runtime=runtime,
+            deployer=Deployer(runtime),
+            bus=bus,
+            clock=clock,
+            settings=settings,
+            histories=Histories(store.jobs),
+            listeners=listeners,
+        )
+        await listeners.serve(GatewayApp(gateway), listener)
+        for deployment in runtime.deployments:
+            async with listeners.reserved(deployment.spec.port):
+                pass
+        url = url_of(listener)
+        await lock.publish(url)
+        yield url
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine reaches the listener."""
+    host, port = listener.getsockname()[:2]
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
