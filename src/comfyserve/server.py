@@ -1,9 +1,11 @@
 """The composition root: builds every part in one place, in the order in which they depend."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -33,6 +35,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 
     Raises HomeInUse, Conflict `port_in_use`, StorageFull, and what the launcher cannot open.
     """
+    configure_logs(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,6 +97,28 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         url = url_of(listener)
         await lock.publish(url)
         yield url
+
+
+def configure_logs(settings: Settings) -> None:
+    """Log lines go to stderr: a sentence with its fields, or one JSON object a line."""
+    is_json = settings.log_format == "json"
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if is_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    trace = [structlog.processors.format_exc_info] if is_json else []
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *trace,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
 
 
 def url_of(listener: socket.socket) -> str:

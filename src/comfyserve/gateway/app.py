@@ -80,10 +80,7 @@ class GatewayApp:
         try:
             await self._serve_native(scope, receive, send)
         except ComfyserveError as error:
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
-            else:
-                await native_error(error)(scope, receive, send)
+            await _refuse(error, scope, receive, send)
 
     async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
@@ -106,6 +103,13 @@ class GatewayApp:
         scope["path"] = found.path
         scope["state"] = {"target": target, "principal": principal, "prefix": found.prefix}
         await self._native(scope, receive, send)
+
+
+async def _refuse(error: ComfyserveError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
+    else:
+        await native_error(error)(scope, receive, send)
 
 
 def _native_routes() -> tuple[BaseRoute, ...]:

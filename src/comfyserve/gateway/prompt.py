@@ -3,26 +3,25 @@
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from comfyserve.domain.deployment import DeploymentState
-from comfyserve.domain.errors import InvalidInput, NotReady
+from comfyserve.domain.errors import Conflict, InvalidInput, NotReady
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.answers import json_response
-from comfyserve.gateway.context import Target, decode_json, gateway_of, read_body
+from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of, read_body
 from comfyserve.gateway.input_files import list_input_files
 from comfyserve.runtime.history import SECRETS, wire_number
-from comfyserve.store.jobs import NewJob
-from comfyserve.workflow.prepare import prepare
-from comfyserve.workflow.problems import error_body
+from comfyserve.store.jobs import Enqueued, NewJob
+from comfyserve.workflow.validate import validate
 
-# Since this version ComfyUI takes only canonical UUIDs as prompt ids; before, any text.
-_UUID_ONLY_SINCE = (0, 4)
+# Since then ComfyUI takes only canonical UUIDs as prompt ids, and notes when a prompt came in.
+NEWER = (0, 4)
 _STRICT_HEADER = "x-comfyserve-strict"
 _WARNINGS_HEADER = "X-Comfyserve-Warnings"
 _IDEMPOTENCY_HEADER = "idempotency-key"
@@ -47,44 +46,42 @@ async def post_prompt(request: Request) -> Response:
     target: Target = request.state.target
     body = await read_body(request, gateway.settings.max_body_bytes)
     sent = decode_json(body)
-    submission = read_submission(sent, target)
+    submission = read_submission(sent, target, gateway.clock.now())
     _require_active(target)
     files = await list_input_files(target.input_dir)
     catalog = target.snapshot.catalog.with_input_files(files)
-    prepared = prepare(sent, catalog, partial_execution_targets=submission.targets)
-    verdict = prepared.verdict
+    graph = sent.get("prompt") if isinstance(sent, dict) else None
+    verdict = validate(graph, catalog, partial_execution_targets=submission.targets)
     is_strict = request.headers.get(_STRICT_HEADER, "").lower() in {"1", "true"}
-    if not verdict.ok or (is_strict and verdict.nodes):
-        return json_response(error_body(prepared.refusal, verdict.nodes), 400)
-    enqueued = await gateway.store.jobs.enqueue(
-        NewJob(
-            id=_job_id(submission.prompt_id),
-            deployment_id=target.deployment.id,
-            revision_id=target.deployment.revision.id,
-            prompt_id=submission.prompt_id,
-            documents=JobDocuments(
-                prompt=verdict.prompt,
-                extra_data=submission.extra_data,
-                outputs_to_execute=tuple(verdict.outputs),
-                partial_execution_targets=submission.targets,
-                secrets=submission.secrets,
-            ),
-            number=submission.number,
-            front=submission.is_front,
-            client_id=submission.client_id,
-            principal=request.state.principal.name,
-            labels={},
-            max_attempts=target.deployment.spec.limits.max_attempts,
-            max_queue=target.deployment.spec.limits.max_queue,
-            idempotency_key=request.headers.get(_IDEMPOTENCY_HEADER),
-            request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
-            answer_node_errors={node.node_id: node.to_comfy() for node in verdict.nodes},
+    if not verdict.ok or (is_strict and verdict.is_partial):
+        return json_response(verdict.to_comfy(), 400)
+    new = NewJob(
+        id=_job_id(submission.prompt_id),
+        deployment_id=target.deployment.id,
+        revision_id=target.deployment.revision.id,
+        prompt_id=submission.prompt_id,
+        documents=JobDocuments(
+            prompt=verdict.prompt,
+            extra_data=submission.extra_data,
+            outputs_to_execute=tuple(verdict.outputs),
+            partial_execution_targets=submission.targets,
+            secrets=submission.secrets,
         ),
-        gateway.clock.now(),
+        number=submission.number,
+        front=submission.is_front,
+        client_id=submission.client_id,
+        principal=request.state.principal.name,
+        labels={},
+        max_attempts=target.deployment.spec.limits.max_attempts,
+        max_queue=target.deployment.spec.limits.max_queue,
+        idempotency_key=request.headers.get(_IDEMPOTENCY_HEADER),
+        request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
+        answer_node_errors={n.node_id: n.to_comfy() for n in verdict.node_problems},
     )
+    enqueued = await _enqueue(gateway, new)
     if not enqueued.is_replay:
         gateway.runtime.accepted(enqueued.job)
-    warnings = [problem.to_json() for problem in prepared.warnings]
+    warnings = [problem.to_json() for problem in verdict.warnings]
     answer = {
         "prompt_id": enqueued.job.prompt_id,
         "number": wire_number(enqueued.job.number),
@@ -96,7 +93,18 @@ async def post_prompt(request: Request) -> Response:
     return json_response({**answer, "warnings": warnings}, headers=headers)
 
 
-def read_submission(sent: object, target: Target) -> Submission:
+async def _enqueue(gateway: Gateway, new: NewJob) -> Enqueued:
+    """Commit it. A prompt id that was used before is ComfyUI's to reuse: the job gets another."""
+    now = gateway.clock.now()
+    try:
+        return await gateway.store.jobs.enqueue(new, now)
+    except Conflict as conflict:
+        if conflict.code != "job_exists":
+            raise
+    return await gateway.store.jobs.enqueue(replace(new, id=str(uuid.uuid4())), now)
+
+
+def read_submission(sent: object, target: Target, now: float) -> Submission:
     """Read the fields beside the graph. Raises InvalidInput where ComfyUI answers 500."""
     fields: Mapping[str, Any] = sent if isinstance(sent, dict) else {}
     extra = fields.get("extra_data")
@@ -104,6 +112,9 @@ def read_submission(sent: object, target: Target) -> Submission:
         extra = {}
     if not isinstance(extra, dict):
         raise InvalidInput(f"extra_data must be an object, not {type(extra).__name__}")
+    kept = {k: v for k, v in extra.items() if k not in SECRETS and k != "client_id"}
+    if target.version >= NEWER:
+        kept["create_time"] = int(now * 1000)
     client_id = fields.get("client_id", extra.get("client_id"))
     targets = fields.get("partial_execution_targets")
     if targets is not None and not isinstance(targets, list):
@@ -113,7 +124,7 @@ def read_submission(sent: object, target: Target) -> Submission:
         client_id=None if client_id is None else str(client_id),
         number=_number(fields),
         is_front=bool(fields.get("front")),
-        extra_data={k: v for k, v in extra.items() if k not in SECRETS and k != "client_id"},
+        extra_data=kept,
         secrets={key: extra[key] for key in SECRETS if key in extra},
         targets=None if targets is None else tuple(str(node_id) for node_id in targets),
     )
@@ -123,9 +134,7 @@ def _prompt_id(given: object, target: Target) -> str:
     """The client's choice as its ComfyUI would take it, else a fresh one."""
     if given is None:
         return str(uuid.uuid4())
-    if target.version >= _UUID_ONLY_SINCE and not (
-        isinstance(given, str) and is_canonical_uuid(given)
-    ):
+    if target.version >= NEWER and not (isinstance(given, str) and is_canonical_uuid(given)):
         raise InvalidInput(
             "prompt_id must be a lowercase UUID (8-4-4-4-12 hexadecimal digits), or left out",
             code="invalid_prompt_id",

@@ -8,7 +8,11 @@ from starlette.responses import Response
 
 from comfyserve.gateway.answers import empty, json_response, raw_json
 from comfyserve.gateway.context import Target
-from comfyserve.gateway.input_files import list_input_files, patch_object_info
+from comfyserve.gateway.input_files import (
+    list_input_files,
+    patch_object_info,
+    patch_object_info_of,
+)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

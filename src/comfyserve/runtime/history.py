@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from comfyserve.domain.job import Job, JobDocuments, JobError
-from comfyserve.runtime.comfy import Said
+from comfyserve.runtime.comfy import Rejected, Said
 
 _MEDIA = frozenset({"images", "video", "audio", "gifs", "3d"})
 ENDINGS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
@@ -171,6 +171,25 @@ def _can_be_shown(item: Mapping[str, Any]) -> bool:
         return "filename" in item
     kind = mimetypes.guess_type(str(item.get("filename", "")))[0] or ""
     return kind.startswith(("image/", "video/", "audio/"))
+
+
+def read_rejection(rejected: Rejected) -> JobError:
+    """What the engine said when it refused a prompt that the catalog allowed."""
+    error = rejected.body.get("error")
+    message = error.get("message") if isinstance(error, dict) else error
+    nodes = rejected.body.get("node_errors")
+    first = next(iter(nodes.items()), (None, {})) if isinstance(nodes, dict) else (None, {})
+    return JobError(
+        "engine_rejected",
+        f"the engine refused the prompt ({rejected.status}): {message}",
+        node_id=first[0],
+        class_type=first[1].get("class_type") if isinstance(first[1], dict) else None,
+        traceback=tuple(
+            f"{detail.get('message')}: {detail.get('details')}"
+            for detail in (first[1].get("errors", ()) if isinstance(first[1], dict) else ())
+            if isinstance(detail, dict)
+        ),
+    )
 
 
 def with_prompt_id(data: Mapping[str, Any], job: Job) -> Mapping[str, Any]:

@@ -11,12 +11,12 @@ import msgspec
 import structlog
 
 from comfyserve.domain.errors import EngineError
-from comfyserve.domain.events import EngineFrame, EngineMessage, JobChanged, Preview
+from comfyserve.domain.events import EngineFrame, EngineMessage, JobChanged, Preview, QueueChanged
 from comfyserve.domain.job import Job, JobDocuments, JobError, JobEventKind
 from comfyserve.domain.replica import Cause
-from comfyserve.domain.usage import JobTimes, Receipt, make_receipt
 from comfyserve.runtime import history
-from comfyserve.runtime.comfy import Framed, Hushed, News, Rejected, Said, Shown
+from comfyserve.runtime.comfy import Framed, Hushed, News, Said, Shown
+from comfyserve.runtime.metering import LoadTimer, make_job_receipt
 from comfyserve.runtime.outputs import OutputIngest
 from comfyserve.runtime.supervisor import Parts, Supervisor
 from comfyserve.runtime.tasks import TaskScope
@@ -29,9 +29,6 @@ _ASK_WHEN_DEAF_S = 0.25
 _LOST_VERDICT_S = 3.0
 # About the connection to the engine, not about the job.
 _CONNECTION_NEWS = frozenset({"status", "feature_flags"})
-_MODEL_TYPES = frozenset(
-    {"MODEL", "CLIP", "VAE", "CONTROL_NET", "CLIP_VISION", "STYLE_MODEL", "UPSCALE_MODEL"}
-)
 
 
 class Order(Enum):
@@ -51,27 +48,6 @@ class Outcome:
     error: JobError | None = None
     endings: tuple[Said, ...] = ()
     entry: Mapping[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class LoadTimer:
-    """Adds up the time before the first node and in nodes that load models."""
-
-    catalog: NodeCatalog
-    prompt: Mapping[str, Any]
-    since: float | None
-    total_s: float = 0.0
-
-    def node_began(self, node_id: str | None, now: float) -> None:
-        """A node begins (None: the run is over); the one before it has ended."""
-        if self.since is not None:
-            self.total_s += now - self.since
-        self.since = now if node_id is not None and self._loads(node_id) else None
-
-    def _loads(self, node_id: str) -> bool:
-        node = self.prompt.get(node_id)
-        found = self.catalog.get(str(node.get("class_type"))) if isinstance(node, dict) else None
-        return found is not None and any(kind in _MODEL_TYPES for kind in found.output_types)
 
 
 @dataclass(slots=True)
@@ -127,7 +103,7 @@ class Attempt:
             if not self.is_resumed:
                 rejected = await client.submit(self._submission(documents, client_id))
                 if rejected is not None:
-                    return Outcome(JobEventKind.FAILED, _rejection(rejected))
+                    return Outcome(JobEventKind.FAILED, history.read_rejection(rejected))
             return await self._react(ingest, timer)
 
     def _submission(self, documents: JobDocuments, client_id: str) -> dict[str, Any]:
@@ -335,15 +311,25 @@ class Attempt:
             now=now,
             error=outcome.error,
             history=entry,
-            receipt=await self._receipt(now, timer),
+            receipt=await make_job_receipt(
+                job, self.supervisor, self.parts.store, now=now, load_s=timer.total_s
+            ),
             summary=msgspec.json.encode(history.summarize(ingest.outputs)),
         )
         if finished is not None:
-            if finished.is_terminal:
-                for said in endings:
-                    self._say(said)
-            self.parts.bus.publish(JobChanged(finished))
+            await self._announce(finished, endings)
         return finished
+
+    async def _announce(self, finished: Job, endings: tuple[Said, ...]) -> None:
+        """Tell the end in ComfyUI's order: the verdict, the shorter queue, nothing executing."""
+        bus = self.parts.bus
+        if finished.is_terminal:
+            for said in endings:
+                self._say(said)
+            counts = await self.parts.store.jobs.counts(finished.deployment_id)
+            bus.publish(QueueChanged(finished.deployment_id, counts.queued + counts.active))
+            self._say(Said("executing", {"node": None, "prompt_id": self.job.id}))
+        bus.publish(JobChanged(finished))
 
     def _endings_of(self, outcome: Outcome, now: float) -> tuple[Said, ...]:
         """The last message, in ComfyUI's shape, for an end that the engine did not announce."""
@@ -353,41 +339,3 @@ class Attempt:
             data = history.error_message(self.job, outcome.error, now)
             return (Said("execution_error", data),)
         return ()
-
-    async def _receipt(self, now: float, timer: LoadTimer) -> Receipt:
-        job, replica = self.job, self.supervisor.replica
-        earlier = await self.parts.store.usage.by_job(job.id) if job.attempts > 1 else ()
-        is_woken_for_it = replica.ready_at is not None and replica.ready_at > job.created_at
-        return make_receipt(
-            JobTimes(
-                created_at=job.created_at,
-                finished_at=now,
-                started_at=job.started_at,
-                wake_began_at=replica.created_at if is_woken_for_it else None,
-                wake_ended_at=replica.ready_at,
-                load_s=timer.total_s,
-                earlier_attempts_s=sum(s.seconds(now) for s in earlier if s.ended_at is not None),
-            ),
-            attempts=job.attempts,
-            replica_id=replica.id,
-            gpu=replica.gpu,
-            price_per_hour=self.supervisor.terms.price_per_hour,
-        )
-
-
-def _rejection(rejected: Rejected) -> JobError:
-    error = rejected.body.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
-    nodes = rejected.body.get("node_errors")
-    first = next(iter(nodes.items()), (None, {})) if isinstance(nodes, dict) else (None, {})
-    return JobError(
-        "engine_rejected",
-        f"the engine refused the prompt ({rejected.status}): {message}",
-        node_id=first[0],
-        class_type=first[1].get("class_type") if isinstance(first[1], dict) else None,
-        traceback=tuple(
-            f"{detail.get('message')}: {detail.get('details')}"
-            for detail in (first[1].get("errors", ()) if isinstance(first[1], dict) else ())
-            if isinstance(detail, dict)
-        ),
-    )

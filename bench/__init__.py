@@ -1,0 +1,1 @@
+"""Measures comfyserve beside the engine itself, side by side in one run."""

@@ -1,0 +1,103 @@
+"""One ComfyUI client, the same for both sides: submit, follow by WebSocket, fetch."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+Prompt = Mapping[str, Any]
+
+
+class Client:
+    """A client with its WebSocket open, as an application holds one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._id = uuid.uuid4().hex
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    async def __aenter__(self) -> Self:
+        self._socket = await self._session.ws_connect(f"{self._url}/ws?clientId={self._id}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+        await self._session.close()
+
+    async def run(self, prompt: Prompt) -> float:
+        """Submit, wait for the end, read the history, fetch every file; return the seconds."""
+        began = time.perf_counter()
+        prompt_id = await self.submit(prompt)
+        await self._ended(prompt_id)
+        async with self._session.get(f"{self._url}/history/{prompt_id}") as answer:
+            entry = json.loads(await answer.read())[prompt_id]
+        if entry["status"]["status_str"] != "success":
+            raise RuntimeError(f"the job failed: {entry['status']}")
+        for output in entry["outputs"].values():
+            for image in output.get("images", ()):
+                async with self._session.get(f"{self._url}/view", params=image) as answer:
+                    answer.raise_for_status()
+                    await answer.read()
+        return time.perf_counter() - began
+
+    async def submit(self, prompt: Prompt) -> str:
+        """POST /prompt; return the prompt id."""
+        body = {"prompt": prompt, "client_id": self._id}
+        async with self._session.post(f"{self._url}/prompt", json=body) as answer:
+            answer.raise_for_status()
+            found: str = json.loads(await answer.read())["prompt_id"]
+            return found
+
+    async def submit_many(self, prompts: list[Prompt], *, at_once: int) -> float:
+        """Submit all, `at_once` requests in flight; return the seconds."""
+        waiting = iter(prompts)
+
+        async def lane() -> None:
+            for prompt in waiting:
+                await self.submit(prompt)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(lane() for _ in range(at_once)))
+        return time.perf_counter() - began
+
+    async def get_many(self, path: str, *, count: int, at_once: int) -> float:
+        """GET a path `count` times; return the seconds."""
+
+        async def lane() -> None:
+            for _ in range(count // at_once):
+                async with self._session.get(self._url + path) as answer:
+                    answer.raise_for_status()
+                    await answer.read()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(lane() for _ in range(at_once)))
+        return time.perf_counter() - began
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST JSON and forget the answer."""
+        async with self._session.post(self._url + path, json=body) as answer:
+            await answer.read()
+
+    async def _ended(self, prompt_id: str) -> None:
+        assert self._socket is not None  # noqa: S101 - entered
+        async for frame in self._socket:
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                continue
+            message = json.loads(frame.data)
+            data = message.get("data", {})
+            is_over = message["type"] == "executing" and data.get("node") is None
+            if is_over and data.get("prompt_id") == prompt_id:
+                return
+        raise RuntimeError("the WebSocket closed before the job ended")
