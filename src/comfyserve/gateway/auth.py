@@ -1,10 +1,11 @@
 """Who is asking: token to principal. Closed by default beyond this machine itself."""
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from comfyserve.domain.errors import Forbidden, Unauthorized
@@ -13,7 +14,8 @@ from comfyserve.store.tokens import TokenStore
 READ, RUN, ADMIN = "read", "run", "admin"
 _ALL = frozenset({READ, RUN, ADMIN})
 _IMPLIED = {ADMIN: _ALL, RUN: frozenset({READ, RUN}), READ: frozenset({READ})}
-_FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
+_FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+_LOOKED_AT = _FORWARDED | {b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,58 +44,61 @@ async def authenticate(scope: Scope, tokens: TokenStore, domain: str) -> Princip
     connection from this machine is believed, and only under a host name that no foreign web page
     can make a browser send. Raises Unauthorized or Forbidden.
     """
-    headers = Headers(scope=scope)
-    secret = _secret_of(scope, headers)
+    shown = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
+    secret = _secret_of(scope, shown)
     if secret is not None:
         token = await tokens.verify(secret)
         if token is None:
             raise Unauthorized("this token is not known, or was revoked")
         granted = frozenset().union(*(_IMPLIED.get(name, frozenset()) for name in token.scopes))
         return Principal(token.id, granted, token.deployment_id)
-    if not _is_direct_and_local(scope, headers):
+    client = scope.get("client")
+    if client is None or not _is_loopback(client[0]) or not _FORWARDED.isdisjoint(shown):
         raise Unauthorized(
             "a token is needed: send 'Authorization: Bearer TOKEN' (make one on the server's "
             "machine with `comfyserve token create NAME`)"
         )
-    _check_origin(headers, domain)
+    _check_origin(shown, domain)
     return LOCAL
 
 
-def _secret_of(scope: Scope, headers: Headers) -> str | None:
-    kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and value:
-        return value.strip()
-    if key := headers.get("x-api-key"):
-        return key
+def _secret_of(scope: Scope, shown: Mapping[bytes, bytes]) -> str | None:
+    kind, _, value = shown.get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"bearer" and value:
+        return value.strip().decode("latin-1")
+    if key := shown.get(b"x-api-key"):
+        return key.decode("latin-1")
     query: bytes = scope.get("query_string", b"")
     if b"token=" in query and (found := parse_qs(query.decode("latin-1")).get("token")):
         return found[0]
     return None
 
 
-def _is_direct_and_local(scope: Scope, headers: Headers) -> bool:
-    """Whether the peer is this machine itself and not a proxy on it."""
-    client = scope.get("client")
-    if client is None or any(name in headers for name in _FORWARDED):
-        return False
-    return _is_loopback(client[0])
-
-
-def _check_origin(headers: Headers, domain: str) -> None:
+def _check_origin(shown: Mapping[bytes, bytes], domain: str) -> None:
     """Refuse what a foreign web page may send to this machine through a visitor's browser."""
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    host = _host_name(shown.get(b"host", b"").decode("latin-1"))
     is_ours = _is_loopback(host) or host == "localhost" or host.endswith(".localhost")
     if not is_ours and not (domain and (host == domain or host.endswith(f".{domain}"))):
         raise Forbidden(
             f"without a token this server answers only to its own names, not to '{host[:80]}'",
             code="forbidden_host",
         )
-    origin = headers.get("origin")
-    is_foreign = origin is not None and urlsplit(origin).hostname != host
-    if is_foreign or headers.get("sec-fetch-site") == "cross-site":
+    origin = shown.get(b"origin")
+    is_foreign = origin is not None and urlsplit(origin.decode("latin-1")).hostname != host
+    if is_foreign or shown.get(b"sec-fetch-site") == b"cross-site":
         raise Forbidden("cross-site requests need a token", code="forbidden_origin")
 
 
+@lru_cache(maxsize=1024)
+def _host_name(host: str) -> str:
+    """The name in a `Host` header, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=1024)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -4,8 +4,10 @@ A replica may write into a deployment's directories, so neither a name in a requ
 that some custom node left there may make the gateway read or write elsewhere.
 """
 
+import errno
 import os
 import posixpath
+import secrets
 import stat
 from pathlib import Path
 
@@ -63,6 +65,64 @@ def make_directory(root: Path, parts: tuple[str, ...]) -> int:
     """Open the directory `parts` beneath `root`, making what is missing. Raises OSError."""
     root.mkdir(parents=True, exist_ok=True)
     return _walk(root, parts, create=True)
+
+
+def replace_file(root: Path, parts: tuple[str, ...], body: bytes) -> None:
+    """Put bytes under a name, whole or not at all. Raises OSError. Blocks."""
+    directory = make_directory(root, parts[:-1])
+    hidden = f".{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        handle = os.open(hidden, flags, 0o644, dir_fd=directory)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(body)
+            os.replace(hidden, _leaf(parts), src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            os.unlink(hidden, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+
+
+def move_file(root: Path, source: tuple[str, ...], dest: tuple[str, ...]) -> bool:
+    """Give a file another name; False if there is none. Raises OSError. Blocks."""
+    leaf = _leaf(dest)
+    outer = open_directory(root, source[:-1])
+    if outer is None:
+        return False
+    try:
+        inner = make_directory(root, dest[:-1])
+        try:
+            os.replace(_leaf(source), leaf, src_dir_fd=outer, dst_dir_fd=inner)
+        finally:
+            os.close(inner)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(outer)
+    return True
+
+
+def remove_file(root: Path, parts: tuple[str, ...]) -> bool:
+    """Delete a file; False if there is none. Raises OSError. Blocks."""
+    leaf = _leaf(parts)
+    directory = open_directory(root, parts[:-1])
+    if directory is None:
+        return False
+    try:
+        os.unlink(leaf, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(directory)
+    return True
+
+
+def _leaf(parts: tuple[str, ...]) -> str:
+    if not parts:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return parts[-1]
 
 
 def _walk(root: Path, parts: tuple[str, ...], *, create: bool) -> int:

@@ -52,7 +52,7 @@ async def received_form(
         return
     if int(request.headers.get("content-length") or 0) > limit_bytes:
         raise _too_large(limit_bytes)
-    file = await asyncio.to_thread(blobs.begin)
+    file = blobs.begin()
     try:
         parts = _Parts(file_field)
         await _read(
@@ -83,7 +83,8 @@ async def _read(
         raise InvalidInput(
             "this form is cut off: its last boundary is missing", code="invalid_form"
         )
-    await asyncio.to_thread(file.write, parts.take())
+    if parts.filename is not None:
+        await asyncio.to_thread(file.write, parts.take())
 
 
 class _Parts:

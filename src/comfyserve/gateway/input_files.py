@@ -124,7 +124,9 @@ class _Recorded:
     def __init__(self, object_info: bytes) -> None:
         self._raw = msgspec.json.decode(object_info, type=dict[str, msgspec.Raw])
         self._live = {
-            name: entry for name, raw in self._raw.items() if (entry := _loader(name, raw)) is not None
+            name: entry
+            for name, raw in self._raw.items()
+            if (entry := _loader(name, raw)) is not None
         }
         self._whole: tuple[frozenset[str], bytes] | None = None
         self._catalog: tuple[frozenset[str], NodeCatalog] | None = None

@@ -19,7 +19,7 @@ from comfyserve.domain.errors import InvalidInput, PayloadTooLarge
 
 MAX_PIXELS = 89_478_485
 _FORMATS = (
-    *("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "TGA"),
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "TGA"),
     *("JPEG2000", "QOI"),
 )
 # Decoding is heavy in memory, so few at a time; it never takes the threads that serve files.
@@ -138,7 +138,7 @@ def _format_of(name: str) -> str:
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=_readable()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large()
             image.load()
@@ -157,6 +157,13 @@ def _too_large() -> PayloadTooLarge:
         "'preview' and 'channel'",
         code="picture_too_large",
     )
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @cache

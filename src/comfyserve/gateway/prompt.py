@@ -48,8 +48,7 @@ async def post_prompt(request: Request) -> Response:
     sent = decode_json(body)
     submission = read_submission(sent, target, gateway.clock.now())
     _require_active(target)
-    files = await list_input_files(target.input_dir)
-    catalog = target.snapshot.catalog.with_input_files(files)
+    catalog = target.snapshot.catalog_with(await list_input_files(target.input_dir))
     graph = sent.get("prompt") if isinstance(sent, dict) else None
     verdict = validate(graph, catalog, partial_execution_targets=submission.targets)
     is_strict = request.headers.get(_STRICT_HEADER, "").lower() in {"1", "true"}

@@ -24,7 +24,7 @@ from comfyserve.gateway.forms import Form, received_form
 from comfyserve.gateway.pictures import compose_mask, in_studio
 from comfyserve.gateway.placing import Wish, place_file
 from comfyserve.store.assets import NewAsset
-from comfyserve.store.blobs import BlobStore, Incoming
+from comfyserve.store.blobs import Incoming
 from comfyserve.workflow.input_files import split_annotation
 
 _FILE_FIELD = "image"
@@ -56,7 +56,7 @@ async def _receive(request: Request, prepare: Preparation) -> Response:
             return empty(400)
         async with prepare(request, wish, form) as file:
             if wish.kind == "input":
-                name = await _store_input(target, wish, file, form.file)
+                name = await asyncio.to_thread(_place, target.input_dir, wish, file, form.file)
             else:
                 name = await _store_asset(gateway, target, wish, file)
     return json_response({"name": name, "subfolder": wish.subfolder, "type": wish.kind})
@@ -75,31 +75,22 @@ async def _masked(request: Request, wish: Wish, form: Form) -> AsyncIterator[Inc
         # ComfyUI answers as if it had saved something, and so do we.
         yield None
         return
-    file = await in_studio(_compose, original.opened.file, form.file.path, wish.leaf, store.blobs)
+    file = store.blobs.begin()
     try:
+        await in_studio(_compose, original.opened.file, form.file, wish.leaf, file)
         yield file
     finally:
         await asyncio.to_thread(file.discard)
 
 
-def _compose(original: BinaryIO, mask: Path, name: str, blobs: BlobStore) -> Incoming:
-    with original, mask.open("rb") as opened:
-        masked = compose_mask(original, opened, name)
-    file = blobs.begin()
-    try:
-        file.write(masked)
-    except BaseException:
-        file.discard()
-        raise
-    return file
+def _compose(original: BinaryIO, mask: Incoming, name: str, masked: Incoming) -> None:
+    with original, mask.settle().open("rb") as above:
+        masked.write(compose_mask(original, above, name))
 
 
-async def _store_input(target: Target, wish: Wish, file: Incoming | None, arrived: Incoming) -> str:
-    source = None
-    if file is not None:
-        await asyncio.to_thread(file.settle)
-        source = file.path
-    return await asyncio.to_thread(place_file, target.input_dir, wish, source, arrived.path)
+def _place(directory: Path, wish: Wish, file: Incoming | None, arrived: Incoming) -> str:
+    source = None if file is None else file.settle()
+    return place_file(directory, wish, source, arrived.settle())
 
 
 async def _store_asset(gateway: Gateway, target: Target, wish: Wish, file: Incoming | None) -> str:

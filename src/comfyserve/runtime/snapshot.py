@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -35,6 +35,7 @@ class Snapshot:
 
     object_info: bytes
     answers: Mapping[str, msgspec.Raw]
+    _live: dict[frozenset[str], NodeCatalog] = field(default_factory=dict, init=False)
 
     @cached_property
     def classes(self) -> Mapping[str, Any]:
@@ -53,6 +54,13 @@ class Snapshot:
     def catalog(self) -> NodeCatalog:
         """The node classes, parsed."""
         return NodeCatalog.from_object_info(self.classes, version=self.version or None)
+
+    def catalog_with(self, input_files: frozenset[str]) -> NodeCatalog:
+        """The catalog as it is while these input files are there; parsed once for each listing."""
+        if input_files not in self._live:
+            self._live.clear()
+            self._live[input_files] = self.catalog.with_input_files(input_files)
+        return self._live[input_files]
 
     @cached_property
     def folder_paths(self) -> Mapping[str, tuple[str, ...]]:
