@@ -69,9 +69,8 @@ async def view(request: Request) -> Response:
         found = await find_file(store, target, sought)
     if found is None:
         return empty(404)
-    rendering = Rendering(
-        first(request.query_params, "preview"), first(request.query_params, "channel") or "rgba"
-    )
+    query = request.query_params
+    rendering = Rendering(first(query, "preview"), first(query, "channel") or "")
     if rendering.is_plain:
         is_image = request.headers.get("sec-fetch-dest") == "image"
         headers = _headers(found, is_guarded=is_guarded, is_image=is_image)

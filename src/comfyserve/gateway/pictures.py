@@ -43,8 +43,8 @@ class Picture:
 class Rendering:
     """What `/view` asks for beside the file itself; `preview` is `FORMAT[;QUALITY]`."""
 
-    preview: str | None = None
-    channel: str = "rgba"
+    preview: str | None
+    channel: str
 
     @property
     def is_plain(self) -> bool:

@@ -1,9 +1,11 @@
 """`POST /prompt`: whatever came in becomes a committed job, or a 400 that says why."""
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -18,10 +20,12 @@ from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of,
 from comfyserve.gateway.input_files import list_input_files
 from comfyserve.runtime.history import SECRETS, wire_number
 from comfyserve.store.jobs import Enqueued, NewJob
-from comfyserve.workflow.validate import validate
+from comfyserve.workflow.prepare import Prepared, prepare
+from comfyserve.workflow.problems import HINT_KEY, Severity, error_body
 
 # Since then ComfyUI takes only canonical UUIDs as prompt ids, and notes when a prompt came in.
 NEWER = (0, 4)
+_LARGE_BYTES = 64 * 1024
 _STRICT_HEADER = "x-comfyserve-strict"
 _WARNINGS_HEADER = "X-Comfyserve-Warnings"
 _IDEMPOTENCY_HEADER = "idempotency-key"
@@ -48,9 +52,10 @@ async def post_prompt(request: Request) -> Response:
     sent = decode_json(body)
     submission = read_submission(sent, target, gateway.clock.now())
     _require_active(target)
-    catalog = target.snapshot.catalog_with(await list_input_files(target.input_dir))
-    graph = sent.get("prompt") if isinstance(sent, dict) else None
-    verdict = validate(graph, catalog, partial_execution_targets=submission.targets)
+    prepared = await _prepare(sent, target, submission, size=len(body))
+    verdict = prepared.verdict
+    if verdict is None:
+        return json_response(_not_a_prompt(prepared), 400)
     is_strict = request.headers.get(_STRICT_HEADER, "").lower() in {"1", "true"}
     if not verdict.ok or (is_strict and verdict.is_partial):
         return json_response(verdict.to_comfy(), 400)
@@ -61,7 +66,7 @@ async def post_prompt(request: Request) -> Response:
         prompt_id=submission.prompt_id,
         documents=JobDocuments(
             prompt=verdict.prompt,
-            extra_data=submission.extra_data,
+            extra_data=_with_source(submission.extra_data, prepared),
             outputs_to_execute=tuple(verdict.outputs),
             partial_execution_targets=submission.targets,
             secrets=submission.secrets,
@@ -80,7 +85,7 @@ async def post_prompt(request: Request) -> Response:
     enqueued = await _enqueue(gateway, new)
     if not enqueued.is_replay:
         gateway.runtime.accepted(enqueued.job)
-    warnings = [problem.to_json() for problem in verdict.warnings]
+    warnings = [p.to_json() for p in prepared.problems if p.severity is Severity.WARNING]
     answer = {
         "prompt_id": enqueued.job.prompt_id,
         "number": wire_number(enqueued.job.number),
@@ -90,6 +95,37 @@ async def post_prompt(request: Request) -> Response:
         return json_response(answer)
     headers = {_WARNINGS_HEADER: str(len(warnings))}
     return json_response({**answer, "warnings": warnings}, headers=headers)
+
+
+async def _prepare(sent: object, target: Target, submission: Submission, *, size: int) -> Prepared:
+    """Convert and validate; a large body in a thread, so that others are not kept waiting."""
+    catalog = target.snapshot.catalog_with(await list_input_files(target.input_dir))
+    work = partial(prepare, sent, catalog, partial_execution_targets=submission.targets)
+    return await asyncio.to_thread(work) if size > _LARGE_BYTES else work()
+
+
+def _not_a_prompt(prepared: Prepared) -> Mapping[str, Any]:
+    """ComfyUI's answer to a body without a prompt; ours where a UI workflow cannot be converted."""
+    first = prepared.errors[0]
+    if prepared.format is not None:
+        return error_body(first)
+    no_prompt = {
+        "type": "no_prompt",
+        "message": "No prompt provided",
+        "details": "No prompt provided",
+        "extra_info": {},
+        HINT_KEY: {"hint": first.hint},
+    }
+    return {"error": no_prompt, "node_errors": {}}
+
+
+def _with_source(extra_data: Mapping[str, Any], prepared: Prepared) -> Mapping[str, Any]:
+    """Beside a converted prompt its UI workflow, as the editor sends it: saved files embed it."""
+    if prepared.source is None or prepared.format is None or not prepared.format.is_ui:
+        return extra_data
+    given = extra_data.get("extra_pnginfo")
+    pnginfo = given if isinstance(given, dict) else {}
+    return {**extra_data, "extra_pnginfo": {"workflow": prepared.source, **pnginfo}}
 
 
 async def _enqueue(gateway: Gateway, new: NewJob) -> Enqueued:

@@ -1,1 +1,72 @@
 """What is committed to disk: one small store per noun, and the blobs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfyserve.store.assets import AssetStore
+from comfyserve.store.blobs import BlobStore
+from comfyserve.store.deployments import DeploymentStore
+from comfyserve.store.engine import Database
+from comfyserve.store.jobs import JobStore
+from comfyserve.store.replicas import ReplicaStore
+from comfyserve.store.sealing import Sealer, load_key
+from comfyserve.store.tokens import TokenStore
+from comfyserve.store.usage import UsageStore
+
+# Bytes that were put again so recently may be about to get their row.
+_FRESH_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All stores of a home, over one database."""
+
+    database: Database
+    jobs: JobStore
+    deployments: DeploymentStore
+    replicas: ReplicaStore
+    usage: UsageStore
+    assets: AssetStore
+    tokens: TokenStore
+    blobs: BlobStore
+
+    async def collect(self, now: float) -> int:
+        """Delete what has expired, and the bytes that nothing refers to; return how many blobs."""
+        gone = [
+            digest
+            for digest in await self.assets.delete_expired(now)
+            if await self.blobs.delete(digest, put_before=now - _FRESH_S)
+        ]
+        await self.assets.forget(gone)
+        return len(gone)
+
+
+@asynccontextmanager
+async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
+    """Open the database and the blobs of a home; both are made where they are missing.
+
+    The caller holds the HomeLock. Raises StorageFull, or ComfyserveError for a database that
+    cannot be used.
+    """
+    key = await asyncio.to_thread(_prepare, home)
+    blobs = BlobStore(home / "blobs")
+    await blobs.open_directory()
+    async with Database(db_url or f"sqlite:///{home / 'comfyserve.db'}") as database:
+        yield Store(
+            database=database,
+            jobs=JobStore(database, Sealer(key)),
+            deployments=DeploymentStore(database),
+            replicas=ReplicaStore(database),
+            usage=UsageStore(database),
+            assets=AssetStore(database),
+            tokens=TokenStore(database),
+            blobs=blobs,
+        )
+
+
+def _prepare(home: Path) -> bytes:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return load_key(home / "secret.key")

@@ -1,0 +1,224 @@
+"""What the control API answers, as values. Unknown fields are ignored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from comfyserve.domain.job import JobError, JobState
+from comfyserve.domain.replica import Cause, ReplicaState
+from comfyserve.domain.usage import Receipt
+
+T = TypeVar("T")
+Json = Any
+"""Decoded JSON, at the border."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """An answer as a value, and as the JSON that came (what `--json` prints)."""
+
+    value: T
+    json: Json
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """Open jobs of a deployment, or of the whole server."""
+
+    queued: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The server's own state."""
+
+    status: str
+    version: str
+    home: str
+    deployments: int
+    replicas: int
+    jobs: JobCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One running copy of a revision."""
+
+    id: str
+    deployment: str
+    state: ReplicaState
+    cause: Cause
+    since: datetime
+    created_at: datetime
+    revision: int | str | None = None
+    ready_at: datetime | None = None
+    ended_at: datetime | None = None
+    host: str = ""
+    gpu: str = ""
+    pid: int | None = None
+    endpoint: str = ""
+    exit_code: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartError:
+    """Why the last start of a deployment failed."""
+
+    code: str
+    message: str
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment with what is going on in it. `warnings` only come from a deploy."""
+
+    name: str
+    id: str
+    state: str
+    status: str
+    url: str
+    engine: str
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    engine_version: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    replicas: tuple[Replica, ...] = ()
+    jobs: JobCounts = field(default_factory=JobCounts)
+    last_start_error: StartError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a job's node produced. `url` is relative to the server, or absolute."""
+
+    node_id: str
+    name: str
+    url: str
+    type: str = "output"
+    subfolder: str = ""
+    size_bytes: int = 0
+    content_type: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One accepted prompt. `outputs` and `receipt` come with a single job, not in lists.
+
+    `position` is how many jobs go before it, None once it does not wait any more.
+    """
+
+    id: str
+    deployment: str
+    state: JobState
+    created_at: datetime
+    prompt_id: str = ""
+    number: float = 0.0
+    position: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    max_attempts: int = 0
+    replica: str | None = None
+    client_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    error: JobError | None = None
+    receipt: Receipt | None = None
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs, newest first, and where the next page begins."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Seconds by kind and their price; `id` or `name` says of what."""
+
+    starting_s: float
+    busy_s: float
+    idle_s: float
+    draining_s: float
+    awake_s: float
+    billed_s: float
+    cost: float
+    id: str = ""
+    name: str = ""
+    deployment: str = ""
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The ledger: the parts sum to the totals."""
+
+    totals: UsageRow
+    deployments: tuple[UsageRow, ...] = ()
+    replicas: tuple[UsageRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A credential. Only the answer to its creation has the `secret`."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    deployment: str | None = None
+    created_at: datetime | None = None
+    revoked_at: datetime | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """All deployments."""
+
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Some replicas."""
+
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """All tokens."""
+
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to an accepted `POST /prompt`."""
+
+    prompt_id: str
+    number: float = 0.0
+    node_errors: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """Where an uploaded file can be found by a node."""
+
+    name: str
+    subfolder: str = ""
+    type: str = "input"
+
+    @property
+    def reference(self) -> str:
+        """The text that a node's input takes."""
+        return f"{self.subfolder}/{self.name}" if self.subfolder else self.name

@@ -1,0 +1,1 @@
+"""Back-ends that start, stop and list replicas."""

@@ -1,0 +1,177 @@
+"""What the editor changes once a workflow is loaded: slots that take the type of what they are connected to.
+
+Reroutes and matching inputs (`COMFY_MATCHTYPE_V3`) pass their type on, and connections that do not fit are
+dropped. Facts: `rerouteNode.ts` and `dynamicWidgets.ts` of ComfyUI's frontend.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from comfyserve.workflow.editor import Definition, Graph, Link, Node, Output, Role, Slot
+from comfyserve.workflow.graph import SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID
+from comfyserve.workflow.resolve import are_compatible
+
+_ANY: Final = "*"
+_STEPS_PER_NODE: Final = 50
+
+
+@dataclass(slots=True)
+class Rewiring:
+    """Settles the types of one graph."""
+
+    graph: Graph
+    definition: Definition | None
+    """The subgraph definition that the graph is the inside of."""
+    entries: Mapping[str, Mapping[str, Any]]
+    """The catalog's entries: they say which outputs follow which inputs."""
+    dropped: list[tuple[Node, Slot, str]] = field(default_factory=list)
+    """Connections that did not fit: node, input and the id of the link."""
+    steps_left: int = 0
+
+    def settle(self, *, matches_types: bool) -> None:
+        """Pass types on, first through matching inputs, then through reroutes."""
+        self.steps_left = _STEPS_PER_NODE * (len(self.graph.nodes) + 1)
+        if matches_types:
+            for node in self.graph.nodes:
+                for slot in node.inputs:
+                    if slot.match is not None:
+                        self._match(node, slot)
+        for node in self.graph.nodes:
+            if node.role is Role.REROUTE and node.inputs and node.outputs:
+                self._reroute(node)
+
+    def _match(self, node: Node, slot: Slot) -> None:
+        """Settle the group of one matching input, then those that hang on its outputs."""
+        pending = [(node, slot)]
+        while pending and self.steps_left > 0:
+            self.steps_left -= 1
+            node, slot = pending.pop()
+            key = slot.match
+            group = [each for each in node.inputs if each.match == key]
+            types = [self._incoming_type(each) for each in group]
+            for index, each in enumerate(group):
+                common = common_type([*types[:index], *types[index + 1 :], each.allowed])
+                if common is None:
+                    break
+                each.type = common
+            else:
+                made = common_type(types)
+                if made is not None:
+                    pending += self._spread(node, key or "", made)
+
+    def _spread(self, node: Node, key: str, made: str) -> list[tuple[Node, Slot]]:
+        """Give the outputs of a group their type; return matching inputs further on."""
+        keys = self.entries.get(node.type, {}).get("output_matchtypes")
+        keys = keys if isinstance(keys, list) else []
+        further: list[tuple[Node, Slot]] = []
+        for output, output_key in zip(node.outputs, keys, strict=False):
+            if output_key != key or output.type == made:
+                continue
+            output.type = made
+            for _, target, slot in list(self._targets(output)):
+                if not are_compatible(made, slot.type):
+                    self._drop(target, slot)
+                if slot.match is not None:
+                    further.append((target, slot))
+            self._drop_from_boundary(output)
+        return further
+
+    def _incoming_type(self, slot: Slot) -> str:
+        link = self.graph.links.get(slot.link) if slot.link is not None else None
+        if link is None:
+            return _ANY
+        if link.origin_id == SUBGRAPH_INPUT_ID and self.definition is not None:
+            sides = self.definition.inputs
+            return sides[link.origin_slot].type if link.origin_slot < len(sides) else _ANY
+        origin = self.graph.by_id.get(link.origin_id)
+        if origin is None or not 0 <= link.origin_slot < len(origin.outputs):
+            return _ANY
+        return origin.outputs[link.origin_slot].type
+
+    def _reroute(self, node: Node) -> None:
+        """Drop what hangs on a chain of reroutes and does not take what comes into it."""
+        chain, source = self._upstream(node)
+        if source is None:
+            return
+        made = source if source != "" else _ANY
+        for each in (*chain, *self._downstream(node)):
+            for output in each.outputs[:1]:
+                output.type = made
+                for _, target, slot in list(self._targets(output)):
+                    if target.role is not Role.REROUTE and not are_compatible(made, slot.type):
+                        self._drop(target, slot)
+
+    def _upstream(self, node: Node) -> tuple[list[Node], str | None]:
+        """Return the reroutes up to the first node, and the type it makes; `None`: nobody knows."""
+        chain, seen = [node], {id(node)}
+        while self.steps_left > 0:
+            self.steps_left -= 1
+            slot = chain[-1].inputs[0] if chain[-1].inputs else None
+            if slot is None or slot.link is None:
+                return chain, ""
+            link = self.graph.links.get(slot.link)
+            origin = self.graph.by_id.get(link.origin_id) if link is not None else None
+            if link is None or origin is None:
+                return chain, None
+            if origin.role is not Role.REROUTE:
+                outputs = origin.outputs
+                return chain, outputs[link.origin_slot].type if link.origin_slot < len(
+                    outputs
+                ) else ""
+            if id(origin) in seen:
+                return chain, None
+            seen.add(id(origin))
+            chain.append(origin)
+        return chain, None
+
+    def _downstream(self, node: Node) -> Iterator[Node]:
+        pending, seen = [node], {id(node)}
+        while pending and self.steps_left > 0:
+            self.steps_left -= 1
+            for output in pending.pop().outputs[:1]:
+                for _, target, _slot in self._targets(output):
+                    if target.role is Role.REROUTE and id(target) not in seen:
+                        seen.add(id(target))
+                        pending.append(target)
+                        yield target
+
+    def _targets(self, output: Output) -> Iterator[tuple[Link, Node, Slot]]:
+        for link_id in output.links:
+            link = self.graph.links.get(link_id)
+            target = self.graph.by_id.get(link.target_id) if link is not None else None
+            if (
+                link is not None
+                and target is not None
+                and 0 <= link.target_slot < len(target.inputs)
+            ):
+                yield link, target, target.inputs[link.target_slot]
+
+    def _drop(self, node: Node, slot: Slot) -> None:
+        if slot.link is not None:
+            self.dropped.append((node, slot, slot.link))
+            self.graph.disconnect(slot)
+
+    def _drop_from_boundary(self, output: Output) -> None:
+        """Disconnect an output of the subgraph that does not take the new type."""
+        if self.definition is None:
+            return
+        for link_id in list(output.links):
+            link = self.graph.links.get(link_id)
+            if link is None or link.target_id != SUBGRAPH_OUTPUT_ID:
+                continue
+            sides = self.definition.outputs
+            if link.target_slot >= len(sides):
+                continue
+            if not are_compatible(output.type, sides[link.target_slot].type):
+                sides[link.target_slot].links.clear()
+                del self.graph.links[link_id]
+
+
+def common_type(types: list[str]) -> str | None:
+    """Return what all types share, `"*"` where none is particular, `None` where nothing fits all."""
+    lists = [kind.split(",") for kind in types if kind != _ANY]
+    if not lists:
+        return _ANY
+    shared = [kind for kind in dict.fromkeys(lists[0]) if all(kind in other for other in lists[1:])]
+    return ",".join(shared) or None

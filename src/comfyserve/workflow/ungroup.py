@@ -1,0 +1,135 @@
+"""Put the inner nodes of legacy group nodes in their place, with their values and connections."""
+
+from collections.abc import Mapping
+
+from comfyserve.workflow.editor import Graph, Link, Node, Role
+from comfyserve.workflow.graph import Mode, SavedNode
+from comfyserve.workflow.group_nodes import GroupPlan
+from comfyserve.workflow.loading import Loaded, number_of
+from comfyserve.workflow.resolve import are_compatible
+
+
+def ungroup(loaded: Loaded, plans: Mapping[str, GroupPlan]) -> None:
+    """Replace every group node of the root graph, in the order of the file."""
+    counters = loaded.counters
+    for graph in loaded.graphs:
+        counters.node = max(counters.node, *(number_of(node.id) for node in graph.nodes), 0)
+    for group in [node for node in loaded.root.nodes if node.role is Role.GROUP]:
+        _Unpacking(loaded, loaded.root, group, plans[group.type]).run()
+
+
+class _Unpacking:
+    """Replaces one group node."""
+
+    def __init__(self, loaded: Loaded, graph: Graph, group: Node, plan: GroupPlan) -> None:
+        self.loaded, self.graph, self.group, self.plan = loaded, graph, group, plan
+        self.nodes: list[Node] = []
+
+    def run(self) -> None:
+        values = self._values()
+        ids = self._ids()
+        for index, saved in enumerate(self.plan.nodes):
+            self.nodes.append(self._add(ids[index], saved, values.get(index, {})))
+        for link in self.plan.links:
+            if 0 <= link.origin < len(self.nodes) and 0 <= link.target < len(self.nodes):
+                origin, target = self.nodes[link.origin], self.nodes[link.target]
+                self._connect(origin, link.origin_slot, target, link.target_slot)
+        self._reconnect_inputs()
+        self._reconnect_outputs()
+        self.graph.nodes.remove(self.group)
+        if self.graph.by_id.get(self.group.id) is self.group:
+            del self.graph.by_id[self.group.id]
+
+    def _ids(self) -> list[str]:
+        """Return the ids of the inner nodes in the prompt.
+
+        Newer editors make the inner nodes first and the subgraph around them after.
+        """
+        count = len(self.plan.nodes)
+        if not self.loaded.maker.rules.converts_group_nodes:
+            return [f"{self.group.id}:{index}" for index in range(count)]
+        inner = [self.loaded.counters.next_node() for _ in range(count)]
+        outer = self.loaded.counters.next_node()
+        return [f"{outer}:{each}" for each in inner]
+
+    def _values(self) -> dict[int, dict[str, object]]:
+        """Return what the group's widgets say about those inside, by place and input."""
+        found: dict[int, dict[str, object]] = {}
+        for widget in self.group.widgets:
+            if widget.name in self.plan.widgets:
+                index, name = self.plan.widgets[widget.name]
+                found.setdefault(index, {})[name] = widget.value
+        return found
+
+    def _add(self, node_id: str, saved: SavedNode, values: Mapping[str, object]) -> Node:
+        maker = self.loaded.maker
+        if saved.type == "PrimitiveNode":
+            # Becoming a subgraph costs a primitive its value: it takes that of its target.
+            keeps = "value" in values and not maker.rules.converts_group_nodes
+            saved = saved._replace(values=[values["value"]] if keeps else None)
+        node = maker.make(saved, node_id)
+        maker.fill(node, self.graph)
+        for slot in node.inputs:
+            slot.link = None
+        for output in node.outputs:
+            output.links = []
+        for name, value in values.items():
+            widget = node.widget(name)
+            if widget is not None:
+                maker.assign(node, self.graph, widget, value)
+        self.graph.add(node)
+        return node
+
+    def _connect(self, origin: Node, slot: int, target: Node, target_slot: int) -> None:
+        """Connect two nodes if their types allow it, in place of what was there."""
+        if not (0 <= slot < len(origin.outputs) and 0 <= target_slot < len(target.inputs)):
+            return
+        output, entry = origin.outputs[slot], target.inputs[target_slot]
+        if not are_compatible(output.type, entry.type):
+            return
+        self.graph.disconnect(entry)
+        link = Link(self.loaded.counters.next_link(), origin.id, slot, target.id, target_slot)
+        self.graph.links[link.id] = link
+        output.links.append(link.id)
+        entry.link = link.id
+
+    def _reconnect_inputs(self) -> None:
+        for slot, (index, name) in zip(self.group.inputs, self.plan.inputs, strict=False):
+            link = self.graph.links.get(slot.link) if slot.link is not None else None
+            origin = self.graph.by_id.get(link.origin_id) if link is not None else None
+            node = self.nodes[index]
+            at = next((i for i, each in enumerate(node.inputs) if each.name == name), None)
+            if link is not None and origin is not None and at is not None:
+                self._connect(origin, link.origin_slot, node, at)
+
+    def _reconnect_outputs(self) -> None:
+        for output, (index, slot) in zip(self.group.outputs, self.plan.outputs, strict=False):
+            for link_id in list(output.links):
+                link = self.graph.links.get(link_id)
+                target = self.graph.by_id.get(link.target_id) if link is not None else None
+                if link is None or target is None:
+                    continue
+                if self._is_passed_by():
+                    self._pass_by(target, link)
+                else:
+                    self._connect(self.nodes[index], slot, target, link.target_slot)
+
+    def _is_passed_by(self) -> bool:
+        rules = self.loaded.maker.rules
+        return self.group.mode == Mode.BYPASSED and not rules.converts_group_nodes
+
+    def _pass_by(self, target: Node, link: Link) -> None:
+        """Lead a link of a bypassed group to its input of the very same type."""
+        if link.target_slot >= len(target.inputs):
+            return
+        wanted = target.inputs[link.target_slot].type
+        inputs = self.group.inputs
+        for index in (link.origin_slot, *range(len(inputs))):
+            if index < len(inputs) and inputs[index].type == wanted:
+                before = self.graph.links.get(inputs[index].link or "")
+                origin = self.graph.by_id.get(before.origin_id) if before is not None else None
+                if before is not None and origin is not None:
+                    self._connect(origin, before.origin_slot, target, link.target_slot)
+                    return
+                break
+        self.graph.disconnect(target.inputs[link.target_slot])

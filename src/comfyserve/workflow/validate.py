@@ -1,0 +1,241 @@
+"""`validate`: ComfyUI's verdict on a prompt, without a ComfyUI.
+
+The same accept or reject, error types, messages, `node_errors` and outputs that run as `POST /prompt` of the
+release that the catalog came from; what only the engine can decide is accepted and named as undecided. It never
+raises on user data, whatever it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfyserve.workflow.catalog import NodeCatalog
+from comfyserve.workflow.hints import Hinter
+from comfyserve.workflow.problems import Code, NodeProblems, Problem, error_body, node_errors
+from comfyserve.workflow.remarks import remarks
+from comfyserve.workflow.replace_classes import (
+    Malformed,
+    check_class_type,
+    malformed_node,
+    node_not_an_object,
+    not_an_object,
+    replace_classes,
+)
+from comfyserve.workflow.walk import Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What ComfyUI would answer to a prompt, and why."""
+
+    ok: bool
+    """Whether anything of it would run."""
+    prompt: Mapping[str, Any]
+    """The prompt with its values converted, as ComfyUI's history shows it."""
+    error: Problem | None = None
+    """The problem of the whole prompt, if it is refused."""
+    node_problems: tuple[NodeProblems, ...] = ()
+    outputs: tuple[str, ...] = ()
+    """The output nodes that would run, in the prompt's order."""
+    undecided: tuple[str, ...] = ()
+    """Nodes whose class checks its inputs itself, in a way only the engine knows."""
+    warnings: tuple[Problem, ...] = ()
+    """What ComfyUI accepts without a word, and what probably is a mistake."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some outputs run and others are dropped."""
+        return self.ok and bool(self.node_problems)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All errors: that of the prompt, then those of its nodes."""
+        own = () if self.error is None else (self.error,)
+        return own + tuple(problem for node in self.node_problems for problem in node.problems)
+
+    def to_comfy(self) -> dict[str, Any]:
+        """Return ComfyUI's JSON: the body of its 400, or the `node_errors` of its 200."""
+        if self.error is not None:
+            return error_body(self.error, self.node_problems)
+        return {"node_errors": node_errors(self.node_problems)}
+
+
+def validate(
+    prompt: object,
+    catalog: NodeCatalog,
+    *,
+    partial_execution_targets: object = None,
+) -> Verdict:
+    """Judge a prompt as ComfyUI would.
+
+    `partial_execution_targets`: run only these output nodes (a list of ids, as ComfyUI takes it).
+    """
+    hinter = Hinter(catalog)
+    try:
+        nodes = _nodes(prompt, catalog)
+        outputs = _outputs(nodes, catalog, partial_execution_targets)
+    except Malformed as malformed:
+        shown = prompt if isinstance(prompt, Mapping) else {}
+        return Verdict(ok=False, prompt=shown, error=hinter.explain(malformed.problem, shown))
+    if not outputs:
+        error = Problem(Code.PROMPT_NO_OUTPUTS, "Prompt has no outputs")
+        return Verdict(ok=False, prompt=nodes, error=hinter.explain(error, nodes))
+    return _judge(nodes, outputs, catalog, hinter)
+
+
+def _judge(
+    nodes: Mapping[str, Any], outputs: list[str], catalog: NodeCatalog, hinter: Hinter
+) -> Verdict:
+    walk = Walk(nodes, catalog)
+    good: list[str] = []
+    failed: list[str] = []
+    failures: list[str] = []
+    blamed: list[NodeProblems] = []
+    looked_at = 0
+    for output in outputs:
+        result = walk.visit(output)
+        if result.is_valid:
+            good.append(output)
+            continue
+        failures += [f"{problem.message}: {problem.details}" for problem in result.problems]
+        # ComfyUI goes through all nodes seen so far: those found earlier are blamed again.
+        for node_id in walk.order[looked_at:]:
+            found = walk.results[node_id].problems
+            if found:
+                class_type = nodes[node_id]["class_type"]
+                blamed.append(NodeProblems(node_id, class_type, found, failed, len(failed)))
+        looked_at = len(walk.order)
+        failed.append(output)
+    prompt = _coerced(nodes, walk.coerced)
+    explained = tuple(hinter.explain_node(node, nodes) for node in blamed)
+    error = None
+    if not good:
+        error = Problem(
+            Code.PROMPT_OUTPUTS_FAILED_VALIDATION,
+            "Prompt outputs failed validation",
+            details="\n".join(failures),
+        )
+        error = hinter.explain(error, nodes, explained)
+    return Verdict(
+        ok=bool(good),
+        prompt=prompt,
+        error=error,
+        node_problems=explained,
+        outputs=tuple(good),
+        undecided=tuple(walk.undecided),
+        warnings=remarks(nodes, catalog, walk, failed if good else (), hinter.nearest),
+    )
+
+
+def _coerced(nodes: Mapping[str, Any], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not inputs:
+        return nodes
+    return {
+        node_id: {**node, "inputs": inputs[node_id]} if node_id in inputs else node
+        for node_id, node in nodes.items()
+    }
+
+
+def _nodes(prompt: object, catalog: NodeCatalog) -> Mapping[str, Any]:
+    """Return the nodes of a prompt, classes that are gone replaced."""
+    if catalog.rules.replaces_classes:
+        return replace_classes(prompt, catalog)
+    if isinstance(prompt, Mapping):
+        return prompt
+    if isinstance(prompt, str | list) and not prompt:
+        return {}
+    raise Malformed(not_an_object(prompt))
+
+
+def _outputs(nodes: Mapping[str, Any], catalog: NodeCatalog, targets: object) -> list[str]:
+    """Return the wanted output nodes; refuses a prompt with a node that has no known class."""
+    outputs = []
+    for node_id, node in nodes.items():
+        node_class = catalog.get(_class_type(node_id, node, catalog))
+        if node_class is None:
+            raise Malformed(_unknown_class(node_id, node, catalog))
+        if node_class.is_output and (targets is None or _is_target(node_id, targets)):
+            outputs.append(node_id)
+    return outputs
+
+
+def _is_target(node_id: str, targets: object) -> bool:
+    if isinstance(targets, str | list | tuple | Mapping):
+        return node_id in targets
+    raise Malformed(
+        Problem(
+            Code.TARGETS_NOT_A_LIST,
+            "partial_execution_targets is not a list of node ids",
+            given=targets,
+            hint='Send a list of ids of output nodes, such as ["9"], or leave it out.',
+        )
+    )
+
+
+def _class_type(node_id: str, node: object, catalog: NodeCatalog) -> object:
+    """Return the class type of a node, known or not."""
+    if not isinstance(node, Mapping):
+        # Older releases look for the name in a text or a list as they would in an object.
+        is_read = not catalog.rules.names_missing_class
+        if is_read and isinstance(node, str | list) and "class_type" not in node:
+            raise Malformed(_no_class_type(node_id, {}, catalog))
+        raise node_not_an_object(node_id, node)
+    if "class_type" not in node:
+        raise Malformed(_no_class_type(node_id, node, catalog))
+    check_class_type(node_id, node["class_type"])
+    class_type: object = node["class_type"]
+    return class_type
+
+
+def _no_class_type(node_id: str, node: Mapping[str, Any], catalog: NodeCatalog) -> Problem:
+    if not catalog.rules.names_missing_class:
+        return Problem(
+            Code.INVALID_PROMPT,
+            "Cannot execute because a node is missing the class_type property.",
+            details=f"Node ID '#{node_id}'",
+            node_id=node_id,
+        )
+    title = _meta(node_id, node).get("title")
+    return Problem(
+        Code.MISSING_NODE_TYPE,
+        f"Node '{title or f'ID #{node_id}'}' has no class_type. "
+        "The workflow may be corrupted or a custom node is missing.",
+        details=f"Node ID '#{node_id}'",
+        extra_info={"node_id": node_id, "class_type": None, "node_title": title},
+        node_id=node_id,
+    )
+
+
+def _unknown_class(node_id: str, node: Mapping[str, Any], catalog: NodeCatalog) -> Problem:
+    class_type = node["class_type"]
+    if not catalog.rules.names_missing_class:
+        return Problem(
+            Code.INVALID_PROMPT,
+            f"Cannot execute because node {class_type} does not exist.",
+            details=f"Node ID '#{node_id}'",
+            node_id=node_id,
+            class_type=str(class_type),
+            given=class_type,
+        )
+    title = _meta(node_id, node).get("title", class_type)
+    return Problem(
+        Code.MISSING_NODE_TYPE,
+        f"Node '{title}' not found. The custom node may not be installed.",
+        details=f"Node ID '#{node_id}'",
+        extra_info={"node_id": node_id, "class_type": class_type, "node_title": title},
+        node_id=node_id,
+        class_type=str(class_type),
+        given=class_type,
+    )
+
+
+def _meta(node_id: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = node.get("_meta", {})
+    if isinstance(meta, Mapping):
+        return meta
+    raise malformed_node(
+        node_id,
+        Code.META_NOT_AN_OBJECT,
+        f"its _meta is not a JSON object but {type(meta).__name__}",
+        'Write "_meta": {"title": ...}, or leave it out.',
+    )
