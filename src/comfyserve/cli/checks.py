@@ -15,7 +15,7 @@ from comfyserve import __version__
 from comfyserve.cli.answers import Ready
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import Unreachable
-from comfyserve.cli.units import size_text
+from comfyserve.cli.units import count_text, size_text
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.runtime.gpus import Inventory
 from comfyserve.store.home import read_holder
@@ -125,8 +125,9 @@ def check_server(client: Client) -> tuple[Finding, Ready | None]:
     except ComfyserveError as error:
         return Finding("server", Level.PROBLEM, error.message, "look at its log"), None
     detail = (
-        f"{ready.version} at {client.url}: {ready.deployments} deployments, "
-        f"{ready.replicas} replicas, {ready.jobs.queued} jobs queued, {ready.jobs.running} running"
+        f"{ready.version} at {client.url}: {count_text(ready.deployments, 'deployment')}, "
+        f"{count_text(ready.replicas, 'replica')}, "
+        f"{count_text(ready.jobs.queued, 'job')} queued, {ready.jobs.running} running"
     )
     if ready.version != __version__:
         mend = f"this command is {__version__}: update the older one"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfyserve.cli.checks import Finding, Level
+from comfyserve.cli.units import count_text
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.spec import DeploymentSpec, EngineKind, EngineSpec
 from comfyserve.runtime.engines import check_engine, find_python
@@ -89,7 +90,9 @@ def _torch(answer: _Python, install: str, gpus: int) -> Finding:
     if answer.torch is None:
         return Finding("torch", Level.PROBLEM, f"cannot be imported: {answer.problem}", install)
     if answer.cuda:
-        return Finding("torch", Level.OK, f"{answer.torch}, {answer.cuda} CUDA devices")
+        return Finding(
+            "torch", Level.OK, f"{answer.torch}, {count_text(answer.cuda, 'CUDA device')}"
+        )
     if gpus:
         mend = "install a build of torch for this driver's CUDA, or deploy with --cpu"
         return Finding("torch", Level.PROBLEM, f"{answer.torch} does not see the GPU", mend)

@@ -16,7 +16,7 @@ from comfyserve.cli.answers import Job
 from comfyserve.cli.client import Client, native_prefix
 from comfyserve.cli.errors import CommandError, TimedOut
 from comfyserve.cli.options import option
-from comfyserve.cli.private_server import private_server
+from comfyserve.cli.private_server import PrivateServer, private_server
 from comfyserve.cli.run import check_end, submit, watch
 from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
@@ -50,8 +50,7 @@ class Shown:
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("comfyserve-demo"),
-    show_default=True,
-    help="Where the example and its result are put.",
+    help="Where the example and its result are put. Default: comfyserve-demo.",
 )
 def demo(*, keep: bool, out: Path) -> None:
     """Start a server, deploy the embedded engine, run an example, see everything fall asleep.
@@ -72,7 +71,7 @@ def demo(*, keep: bool, out: Path) -> None:
         for path in shown.saved:
             render.emit(str(path))
         if keep:
-            _keep(server.url, shown)
+            _keep(server, shown)
 
 
 def _title(text: str) -> None:
@@ -165,9 +164,9 @@ def _read_again(client: Client, shown: Shown) -> None:
     render.say(f"  {awake} replicas: reading woke nothing", style="bold green")
 
 
-def _keep(url: str, shown: Shown) -> None:
-    base, directory = f"{url}{native_prefix(_NAME)}", shown.directory
-    first = shown.job.outputs[0]
+def _keep(server: PrivateServer, shown: Shown) -> None:
+    base, directory = f"{server.url}{native_prefix(_NAME)}", shown.directory
+    first = min(shown.job.outputs, key=lambda output: output.type != "output")
     view = f"{base}/view?filename={first.name}&subfolder={first.subfolder}&type={first.type}"
     _title("It goes on running. Try, from another terminal:")
     for what, call in (
@@ -181,9 +180,9 @@ def _keep(url: str, shown: Shown) -> None:
         ("upload", f"-F image=@{directory}/{_PHOTOGRAPH} {base}/upload/image"),
     ):
         render.say(f"  {what.ljust(8)} curl -s {call}")
-    render.say(f"  or       comfyserve status --url {url}")
+    render.say(f"  or       comfyserve status --url {server.url}")
     render.say("Ctrl-C ends it.", style="dim")
     try:
-        signal.pause()
+        server.wait()
     except KeyboardInterrupt:
         render.say("stopping")

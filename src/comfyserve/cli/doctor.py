@@ -14,6 +14,7 @@ from comfyserve.cli.client import Client
 from comfyserve.cli.comfyui_checks import check_comfyui
 from comfyserve.cli.errors import CommandError
 from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.units import count_text
 from comfyserve.runtime.gpus import read_inventory
 from comfyserve.settings import load_settings
 
@@ -68,7 +69,7 @@ def doctor(client: Client, patient: Patient) -> None:
         render.emit_json({"findings": [asdict(finding) for finding in findings]})
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     if problems:
-        raise CommandError(f"{problems} problem{'s' if problems > 1 else ''} to mend")
+        raise CommandError(f"{count_text(problems, 'problem')} to mend")
 
 
 def examine(client: Client, patient: Patient) -> Iterator[Finding]:

@@ -55,10 +55,9 @@ def job() -> None:
 @option(
     "--limit",
     metavar="N",
-    type=click.IntRange(1, 1000),
+    type=click.IntRange(1, 500),
     default=50,
-    show_default=True,
-    help="How many.",
+    help="How many. Default: 50.",
 )
 @option("--cursor", metavar="CURSOR", help="Go on where the page before ended.")
 @json_option

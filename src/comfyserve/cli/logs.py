@@ -16,8 +16,7 @@ from comfyserve.domain.ids import Prefix
     metavar="LINES",
     type=click.IntRange(min=0),
     default=200,
-    show_default=True,
-    help="How many of the last lines.",
+    help="How many of the last lines. Default: 200.",
 )
 @option("--follow", "-f", is_flag=True, help="Go on until the replica ends.")
 @server_options

@@ -35,8 +35,18 @@ deployment_option = option(
 def server_options(command: Callable[Concatenate[Client, P], R]) -> Callable[..., R]:
     """Give a command `--url` and `--token`, and the client that they make."""
 
-    @option("--url", envvar="COMFYSERVE_URL", help="Where the server is, http://HOST:PORT.")
-    @option("--token", envvar="COMFYSERVE_TOKEN", help="The token to show to the server.")
+    @option(
+        "--url",
+        metavar="URL",
+        envvar="COMFYSERVE_URL",
+        help="Where the server is, http://HOST:PORT.",
+    )
+    @option(
+        "--token",
+        metavar="SECRET",
+        envvar="COMFYSERVE_TOKEN",
+        help="The token to show to the server.",
+    )
     @functools.wraps(command)
     def connected(url: str | None, token: str | None, *args: P.args, **kwargs: P.kwargs) -> R:
         return command(connect(url, token), *args, **kwargs)

@@ -24,6 +24,12 @@ class PrivateServer:
 
     url: str
     home: Path
+    process: subprocess.Popen[bytes]
+
+    def wait(self) -> None:
+        """Wait until it ends by itself, which it should not. Raises CommandError."""
+        code = self.process.wait()
+        raise CommandError(f"the server ended with exit code {code}")
 
 
 @contextmanager
@@ -53,7 +59,7 @@ def private_server() -> Iterator[PrivateServer]:
                 env=_environment(os.environ, config_path),
             )
         try:
-            yield PrivateServer(_read_url(process, log_path), home)
+            yield PrivateServer(_read_url(process, log_path), home, process)
         finally:
             _stop(process)
 

@@ -75,8 +75,7 @@ class Order:
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("comfyserve-out"),
-    show_default=True,
-    help="Where the outputs are saved.",
+    help="Where the outputs are saved. Default: comfyserve-out.",
 )
 @option(
     "--timeout",

@@ -6,7 +6,6 @@ from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.options import (
     confirm,
-    deployment_option,
     json_option,
     option,
     server_options,
@@ -33,7 +32,7 @@ def token() -> None:
     default=("run",),
     help="What it allows; each includes the one before: read, run, admin. Default: run.",
 )
-@deployment_option
+@option("--deployment", "-d", metavar="NAME", help="Only for this deployment.")
 @json_option
 @server_options
 def create_token(

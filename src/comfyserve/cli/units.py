@@ -43,6 +43,11 @@ def ago_text(moment: datetime | None, now: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
+def count_text(count: int, noun: str) -> str:
+    """A number and its noun: 1 replica, 2 replicas."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def ms_text(milliseconds: int) -> str:
     """Milliseconds while they are few, then as a duration."""
     return f"{milliseconds} ms" if milliseconds < 10_000 else duration_text(milliseconds / 1000)

@@ -81,7 +81,8 @@ async def put_deployment(
 ) -> m.DeploymentModel:
     """Create a deployment (201) or give it a new revision (200). Its engine is started once."""
     caller.require(ADMIN)
-    async with gateway.listeners.reserved(spec.port):
+    kept = next((d.spec.port for d in gateway.runtime.deployments if d.name == name), None)
+    async with gateway.listeners.reserved(spec.port, kept=kept):
         deployed = await gateway.deployer.deploy(name, spec)
     await _close_unused_ports(gateway)
     response.status_code = 201 if deployed.deployment.revision.number == 1 else 200

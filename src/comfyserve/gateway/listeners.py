@@ -67,12 +67,12 @@ class Listeners:
         await self._open(listener)
 
     @asynccontextmanager
-    async def reserved(self, port: int | None) -> AsyncIterator[None]:
+    async def reserved(self, port: int | None, *, kept: int | None = None) -> AsyncIterator[None]:
         """Hold a deployment's port while it is deployed; it is served on if that succeeds.
 
-        Raises Conflict `port_in_use`.
+        `kept` is the port that the deployment has already. Raises Conflict `port_in_use`.
         """
-        if port is None or port in self._servers:
+        if port is None or port == kept:
             yield
             return
         listener = bind(self._host, port)

@@ -32,9 +32,12 @@ class Port:
 
 def answers(host: str, port: int) -> bool:
     """Tell whether anybody listens there. Cheap, so that it can be asked often."""
-    with _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM) as probe:
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
         probe.settimeout(_ANSWER_S)
-        return probe.connect_ex((host, port)) == 0
+        return bool(probe.connect_ex((host, port)) == 0)
+    finally:
+        probe.close()
 
 
 def is_served(port: int, pids: list[int]) -> bool:

@@ -54,7 +54,8 @@ def find_python(spec: DeploymentSpec) -> str:
 def launch_spec(
     pool: str, spec: DeploymentSpec, *, input_dir: Path, settings: Settings
 ) -> LaunchSpec:
-    """What a launcher needs to start one replica of `pool` (a revision id)."""
+    """What a launcher needs to start one replica of `pool` (a revision id). Reads the disk."""
+    input_dir.mkdir(parents=True, exist_ok=True)
     engine = spec.engine
     directories = (
         "--listen", "127.0.0.1", "--port", "{port}",

@@ -34,7 +34,7 @@ class Host(Protocol):
         """The id under which jobs are claimed."""
         ...
 
-    def new_supervisor(
+    async def new_supervisor(
         self, deployment: Deployment, cause: Cause, on_change: Callable[[Supervisor], None]
     ) -> Supervisor:
         """A supervisor for a replica that does not exist yet."""
@@ -257,7 +257,7 @@ class Fleet:
         if wanted and now < self._starts.not_before:
             return self._starts.not_before - now
         for _ in range(wanted):
-            self._wake(self._cause_of_wake(load))
+            await self._wake(self._cause_of_wake(load))
         self._warm_wanted = 0
         if any(supervisor.waits_for_capacity for supervisor in self.supervisors):
             self._host.relieve(self.deployment.id)
@@ -285,8 +285,11 @@ class Fleet:
             is_active=self.deployment.state is DeploymentState.ACTIVE,
         )
 
-    def _wake(self, cause: Cause) -> None:
-        supervisor = self._host.new_supervisor(self.deployment, cause, self.replica_changed)
+    async def _wake(self, cause: Cause) -> None:
+        deployment = self.deployment
+        supervisor = await self._host.new_supervisor(deployment, cause, self.replica_changed)
+        if deployment is not self.deployment:
+            return  # Updated meanwhile, which asks for another look.
         self._supervisors[supervisor.id] = supervisor
         self._scope.spawn(self._live(supervisor), name=f"replica:{supervisor.id}")
 

@@ -130,10 +130,11 @@ class Runtime:
             self.canceled(job)
         return job
 
-    def new_supervisor(
+    async def new_supervisor(
         self, deployment: Deployment, cause: Cause, on_change: Callable[[Supervisor], None]
     ) -> Supervisor:
         """A supervisor for a replica of the deployment's current revision."""
+        terms = await self._terms(deployment.id, deployment.revision.id, deployment.spec)
         now = self.parts.clock.now()
         replica = Replica(
             id=new_id(Prefix.REPLICA),
@@ -145,7 +146,6 @@ class Runtime:
             created_at=now,
             gpu=deployment.spec.resources.gpu or "",
         )
-        terms = self._terms(deployment.id, deployment.revision.id, deployment.spec)
         return Supervisor(replica, terms, self.parts, on_change)
 
     def relieve(self, needy: str) -> bool:
@@ -161,6 +161,7 @@ class Runtime:
         self, deployment_id: str, revision_id: str, spec: DeploymentSpec
     ) -> AsyncIterator[Supervisor]:
         """One replica outside any fleet, to record an engine's answers; stopped on leaving."""
+        terms = await self._terms(deployment_id, revision_id, spec)
         now = self.parts.clock.now()
         replica = Replica(
             id=new_id(Prefix.REPLICA),
@@ -171,7 +172,6 @@ class Runtime:
             since=now,
             created_at=now,
         )
-        terms = self._terms(deployment_id, revision_id, spec)
         changed = asyncio.Event()
         supervisor = Supervisor(replica, terms, self.parts, lambda _: changed.set())
         self._recordings[supervisor.id] = supervisor
@@ -210,12 +210,16 @@ class Runtime:
         fleet = self._fleets[deployment.id] = Fleet(deployment, self.parts, self)
         return fleet
 
-    def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
+    async def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
         settings = self.parts.settings
-        directory = self.input_dir(deployment_id)
-        directory.mkdir(parents=True, exist_ok=True)
         return Terms(
-            spec=launch_spec(revision_id, spec, input_dir=directory, settings=settings),
+            spec=await asyncio.to_thread(
+                launch_spec,
+                revision_id,
+                spec,
+                input_dir=self.input_dir(deployment_id),
+                settings=settings,
+            ),
             timeouts=spec.timeouts,
             price_per_hour=price_of(spec.resources.gpu or "cpu", settings.prices)
             * max(1, spec.resources.gpus),
@@ -258,7 +262,7 @@ class Runtime:
                 job.id, owner=self.owner, lease_until=now + self.lease_s, now=now
             )
         spec = fleet.deployment.spec
-        terms = self._terms(replica.deployment_id, replica.revision_id, spec)
+        terms = await self._terms(replica.deployment_id, replica.revision_id, spec)
         supervisor = Supervisor(replica, terms, self.parts, fleet.replica_changed)
         await self.parts.launcher.renew([replica.id], ttl_s=self.lease_s)
         log.info("A replica was adopted.", event_key="replica_adopted", replica=replica.id)

@@ -73,10 +73,16 @@ def validate(
     hinter = Hinter(catalog)
     try:
         nodes = _nodes(prompt, catalog)
-        outputs = _outputs(nodes, catalog, partial_execution_targets)
+        classes = _classes(nodes, catalog, partial_execution_targets)
     except Malformed as malformed:
         shown = prompt if isinstance(prompt, Mapping) else {}
         return Verdict(ok=False, prompt=shown, error=hinter.explain(malformed.problem, shown))
+    targets = partial_execution_targets
+    outputs = [
+        node_id
+        for node_id, node_class in classes.items()
+        if node_class.is_output and (targets is None or _is_target(node_id, targets))
+    ]
     if not outputs:
         error = Problem(Code.PROMPT_NO_OUTPUTS, "Prompt has no outputs")
         return Verdict(ok=False, prompt=nodes, error=hinter.explain(error, nodes))

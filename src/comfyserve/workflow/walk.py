@@ -39,8 +39,13 @@ _Visit = Generator[str, NodeResult, NodeResult]
 class Walk:
     """The nodes of one prompt as far as they were looked at."""
 
-    def __init__(self, prompt: Mapping[str, Any], catalog: NodeCatalog) -> None:
-        """Start with nothing looked at."""
+    def __init__(
+        self,
+        prompt: Mapping[str, Any],
+        classes: Mapping[str, NodeClass],
+        catalog: NodeCatalog,
+    ) -> None:
+        """Start with nothing looked at; `classes`: that of each node, by its id."""
         self.results: dict[str, NodeResult] = {}
         """By node id."""
         self.order: list[str] = []
@@ -53,7 +58,8 @@ class Walk:
         self._prompt = prompt
         self._catalog = catalog
         self._rules = catalog.rules
-        self._classes: dict[str, tuple[NodeClass, Check | None]] = {}
+        self._classes = classes
+        self._checks: dict[str, Check | None] = {}
 
     def visit(self, output_id: str) -> NodeResult:
         """Look at an output and all that it needs."""
@@ -123,7 +129,7 @@ class Walk:
         if len(shown) > _LONG_CYCLE:
             shown = [*shown[: _LONG_CYCLE // 2], *shown[-_LONG_CYCLE // 2 :]]
         details = " -> ".join(
-            f"{node_id} ({self._prompt[node_id]['class_type']})" for node_id in shown
+            f"{node_id} ({self._classes[node_id].name})" for node_id in shown
         )
         for node_id in nodes:
             problem = Problem(
@@ -158,13 +164,11 @@ class Walk:
     def _open(self, node_id: str) -> "_Node":
         """Gather what is needed to check a node."""
         given = self._prompt[node_id]["inputs"]
-        class_type = self._prompt[node_id]["class_type"]
-        facts = self._classes.get(class_type)
-        if facts is None:
-            node_class = self._class(class_type)
-            check = check_of(node_class, self._catalog.validators, self._rules)
-            facts = self._classes[class_type] = (node_class, check)
-        node_class, check = facts
+        node_class = self._classes[node_id]
+        if node_class.name not in self._checks:
+            recorded = self._catalog.validators
+            self._checks[node_class.name] = check_of(node_class, recorded, self._rules)
+        check = self._checks[node_class.name]
         specs, is_nested = node_class.inputs, False
         if node_class.is_dynamic and self._rules.expands_inputs:
             expansion = self._catalog.expand(node_class, given)
@@ -185,20 +189,13 @@ class Walk:
                 node.values = dict(node.given)
             node.values[spec.name] = new
 
-    def _class(self, class_type: object) -> NodeClass:
-        node_class = self._catalog.get(class_type)
-        if node_class is None:
-            raise KeyError(class_type)
-        return node_class
-
     def _is_followed(self, node: "_Node", spec: InputSpec, value: list[Any]) -> bool:
         """Check a link itself; only a good one is followed."""
         if len(value) != 2:
             node.problems.append(checks.bad_link(spec, value))
             return False
         source_id, slot = value
-        source = self._class(self._prompt[source_id]["class_type"])
-        received = checks.output_type(source, slot)
+        received = checks.output_type(self._classes[source_id], slot)
         node.types[spec.name] = received
         if received == spec.type or checks.types_fit(received, spec, self._rules):
             return True

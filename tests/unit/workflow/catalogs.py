@@ -75,6 +75,7 @@ INFO: dict[str, Any] = {
         {"image": [["cat.png"], {"image_upload": True}], "channel": [["alpha", "red"]]},
         output=["MASK"],
     ),
+    "ImageInvert": entry({"image": ["IMAGE"]}, output=["IMAGE"]),
     "LoadLatent": entry({"latent": [["a.latent"]]}, output=["LATENT"]),
     "ImageBlend": entry(
         {

@@ -1,0 +1,345 @@
+"""The command line as a user has it: real processes, a real server, the embedded engine."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfyserve.cli.errors import ExitCode
+from comfyserve.cli.private_server import private_server
+from comfyserve.testing.command import Cli, Ran
+
+pytestmark = pytest.mark.e2e
+
+COMFYSERVE = [sys.executable, "-m", "comfyserve.cli.main"]
+
+
+def picture(seconds: float = 0.0, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A workflow with one output, that takes so long."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 32, "height": 16, "batch_size": 1, "color": 255},
+            "_meta": {"title": "Blue canvas"},
+        },
+        "2": {
+            "class_type": "TestingSleep",
+            "inputs": {
+                "seconds": seconds, "steps": 5, "previews": False, "tag": "", "anything": ["1", 0],
+            },
+        },
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "blue"}},
+        **(changes or {}),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server with the deployment `demo`, for all tests of this module."""
+    with private_server() as server:
+        deploy = ["deploy", "demo", "--engine=embedded", "--idle-timeout=60", "--url", server.url]
+        subprocess.run([*COMFYSERVE, *deploy], check=True, capture_output=True, timeout=60)
+        yield server.url
+
+
+@pytest.fixture
+def environment(url: str, tmp_path: Path) -> dict[str, str]:
+    """Where the commands find the server, and nothing of the user's own settings."""
+    config = tmp_path / "config.toml"
+    config.touch()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("COMFYSERVE_")}
+    return {**kept, "COMFYSERVE_URL": url, "COMFYSERVE_CONFIG": str(config)}
+
+
+@pytest.fixture
+def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
+    """Run a command in an empty directory."""
+
+    def run(*arguments: str) -> Ran:
+        done = subprocess.run(
+            [*COMFYSERVE, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Write a workflow; its file's name."""
+
+    def to_file(workflow: dict[str, Any]) -> str:
+        (tmp_path / "workflow.json").write_text(json.dumps(workflow))
+        return "workflow.json"
+
+    return to_file
+
+
+Write = Callable[[dict[str, Any]], str]
+
+
+def test_a_workflow_runs_from_zero_and_everything_can_be_looked_at(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    ran = cli(
+        "run",
+        write(picture(0.2)),
+        "--set",
+        "Blue canvas.width=48",
+        "--set",
+        "9.filename_prefix=sea",
+    )
+    assert ran.code == 0, ran.err
+    (path,) = ran.out.splitlines()
+    assert path.startswith("comfyserve-out/sea_")
+    data = (tmp_path / path).read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert int.from_bytes(data[16:20]) == 48
+    assert re.search(r"^total +\d+ ms", ran.err, re.MULTILINE)
+    job_id = ran.err.splitlines()[0].removeprefix("job ")
+
+    shown = cli("job", "show", job_id, "--json").json
+    assert shown["state"] == "succeeded"
+    parts = shown["receipt"]
+    assert parts["total_ms"] == sum(
+        parts[f"{part}_ms"] for part in ("queued", "wake", "load", "execute")
+    )
+    assert job_id in cli("job", "list", "--state", "succeeded", "--deployment", "demo").out
+    assert path.removeprefix("comfyserve-out/") in cli("job", "show", job_id).out
+    (replica,) = cli("replica", "list", "--json").json["replicas"]
+    assert replica["state"] == "ready"
+    assert "got prompt" in cli("logs", replica["id"]).out
+    assert "got prompt" in cli("logs", "demo", "--tail", "5").out
+    assert cli("usage", "--json").json["totals"]["busy_s"] > 0
+    assert cli("usage", "--since", "1h").code == 0
+    assert cli("status", "demo", "--json").json["status"] == "ready"
+    assert replica["id"] in cli("status", "demo").out
+
+
+def test_the_same_run_twice_gives_two_files(cli: Cli, write: Write, tmp_path: Path) -> None:
+    name = write(picture())
+    first, second = cli("run", name, "-d", "demo"), cli("run", name, "-d", "demo")
+    assert first.out != second.out
+    assert len(list((tmp_path / "comfyserve-out").iterdir())) == 2
+
+
+def test_an_upload_reaches_the_node_that_names_it(cli: Cli, write: Write, tmp_path: Path) -> None:
+    drawn = cli("run", write(picture()), "--set", "1.color=65280")
+    (tmp_path / drawn.out.strip()).rename(tmp_path / "mine.png")
+    workflow = picture()
+    workflow["1"] = {"class_type": "LoadImage", "inputs": {"image": "mine.png"}}
+    ran = cli("run", write(workflow), "--input", "mine.png")
+    assert ran.code == 0, ran.err
+    assert "warning" not in ran.err
+
+
+def test_a_workflow_with_an_error_is_refused_and_says_how_to_mend_it(
+    cli: Cli, write: Write
+) -> None:
+    ran = cli("run", write(picture()), "--set", "1.width=0")
+    assert ran.code == ExitCode.REFUSED
+    assert 'node 1 "Blue canvas" (EmptyImage)' in ran.err
+    assert "width: Value 0 smaller than min of 1" in ran.err
+    assert "hint: " in ran.err
+    typo = picture(changes={"1": {"class_type": "EmptyImag", "inputs": {}}})
+    ran = cli("run", write(typo))
+    assert ran.code == ExitCode.REFUSED
+    assert "EmptyImag" in ran.err
+
+
+def test_a_node_that_fails_is_named_with_its_traceback(cli: Cli, write: Write) -> None:
+    failing = {"class_type": "TestingFail", "inputs": {"message": "boom", "anything": ["1", 0]}}
+    ran = cli("run", write(picture(changes={"2": failing})))
+    assert ran.code == ExitCode.FAILED
+    assert "failed at node 2 (TestingFail): boom" in ran.err
+    assert "raise" in ran.err
+
+
+def test_waiting_is_bounded_and_the_job_can_be_canceled(cli: Cli, write: Write) -> None:
+    ran = cli("run", write(picture(30.0)), "--timeout", "1")
+    assert ran.code == ExitCode.TIMED_OUT
+    job_id = ran.err.splitlines()[0].removeprefix("job ")
+    assert cli("job", "show", job_id, "--json").json["state"] in {"queued", "running"}
+    assert cli("job", "cancel", job_id, "--json").json["jobs"][0]["state"] in {
+        "canceled",
+        "canceling",
+    }
+
+
+def test_ctrl_c_on_a_terminal_asks_and_cancels(
+    environment: dict[str, str], write: Write, tmp_path: Path, cli: Cli
+) -> None:
+    """What a person sees: lines that stay, a question, the end of the job."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMFYSERVE, "run", write(picture(30.0))],
+        cwd=tmp_path,
+        env={**environment, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        screen = read_until(ours, b"TestingSleep")
+        process.send_signal(signal.SIGINT)
+        screen += read_until(ours, b"Cancel the job? [y/N]")
+        os.write(ours, b"y\n")
+        screen += read_until(ours, b"is canceled")
+        assert process.wait(10) == ExitCode.INTERRUPTED
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    found = re.search(rb"job ([0-9a-f-]{36})", screen)
+    assert found
+    assert cli("job", "show", found[1].decode(), "--json").json["state"] == "canceled"
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """Read a terminal until it showed `wanted`."""
+    screen = b""
+    while wanted not in screen:
+        readable, _, _ = select.select([terminal], [], [], 30)
+        assert readable, f"{wanted!r} was never shown, only {screen!r}"
+        screen += os.read(terminal, 4096)
+    return screen
+
+
+def test_a_deployment_from_its_first_day_to_its_last(cli: Cli) -> None:
+    deployed = cli("deploy", "brief", "--engine", "embedded")
+    assert deployed.code == 0, deployed.err
+    assert deployed.out.strip().endswith("/d/brief/")
+    again = cli("deploy", "brief", "--engine", "embedded", "--max-replicas", "2", "--json")
+    assert again.json["revision"] == 2
+    assert again.json["spec"]["scaling"]["max_replicas"] == 2
+    assert cli("stop", "brief").err == "brief is stopped\n"
+    assert cli("start", "brief").err == "brief is asleep\n"
+    assert cli("deployment", "warm", "brief", "--json").json["name"] == "brief"
+    assert "brief" in cli("deployment", "list").out
+    assert cli("rm", "brief").code == ExitCode.USAGE
+    assert cli("rm", "brief", "--yes").code == 0
+    gone = cli("status", "brief")
+    assert gone.code == ExitCode.NOT_FOUND
+    assert "demo" in gone.err, "what there is instead"
+
+
+def test_what_cannot_be_deployed_is_refused(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("deploy", "x", "--comfyui-dir", ".")
+    assert ran.code == ExitCode.REFUSED
+    assert f"'{tmp_path}' is not a ComfyUI directory" in ran.err
+    assert cli("deploy", "No_Such_Name", "--engine", "embedded").code == ExitCode.REFUSED
+
+
+def test_a_token_opens_the_door_until_it_is_revoked(cli: Cli, environment: dict[str, str]) -> None:
+    secret = cli("token", "create", "ci", "--scope", "read").out.strip()
+    assert cli("status", "--token", secret).code == 0
+    denied = cli("stop", "demo", "--token", secret)
+    assert denied.code == ExitCode.REFUSED
+    assert "scope" in denied.err
+    (token,) = cli("token", "list", "--json").json["tokens"]
+    assert cli("token", "revoke", token["id"], "--yes").code == 0
+    assert cli("status", "--token", secret).code == ExitCode.REFUSED
+
+
+def test_doctor_finds_the_server_that_runs(cli: Cli, url: str) -> None:
+    ran = cli("doctor", "--port", url.rpartition(":")[2], "--json")
+    found = {finding["name"]: finding for finding in ran.json["findings"]}
+    assert found["server"]["level"] == "ok"
+    assert "1 deployment," in found["server"]["detail"]
+    assert found["port"]["detail"].endswith("is the server's")
+
+
+def start_server(home: Path, port: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [*COMFYSERVE, "serve", "--home", str(home), "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
+    return process
+
+
+def test_run_waits_for_a_server_that_was_killed_and_started_again(
+    home: Path, free_port: int, environment: dict[str, str], write: Write, tmp_path: Path
+) -> None:
+    environment["COMFYSERVE_URL"] = f"http://127.0.0.1:{free_port}"
+    server = start_server(home, free_port, environment)
+    running: subprocess.Popen[str] | None = None
+    try:
+        deploy = [*COMFYSERVE, "deploy", "demo", "--engine", "embedded"]
+        subprocess.run(deploy, env=environment, check=True, capture_output=True)
+        running = subprocess.Popen(
+            [*COMFYSERVE, "run", write(picture(2.0))],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "Blue canvas" in line:
+                break
+        server.kill()
+        server.communicate()
+        server = start_server(home, free_port, environment)
+        out, err = running.communicate(timeout=40)
+        assert running.returncode == 0, err
+        assert "the connection was lost; the job is safe" in err
+        assert (tmp_path / out.strip()).is_file()
+    finally:
+        for process in (running, server):
+            if process is not None:
+                process.terminate()
+                process.communicate()
+
+
+def test_a_second_server_on_a_home_is_refused_by_name_and_ctrl_c_ends_the_first(
+    home: Path, free_port: int, environment: dict[str, str]
+) -> None:
+    server = start_server(home, free_port, environment)
+    try:
+        second = subprocess.run(
+            [*COMFYSERVE, "serve", "--home", str(home), "--port", "0"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert second.returncode == ExitCode.REFUSED
+        assert f"process id {server.pid}" in second.stderr
+        assert second.stdout == ""
+        taken = subprocess.run(
+            [*COMFYSERVE, "serve", "--home", f"{home}-2", "--port", str(free_port)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert taken.returncode == ExitCode.REFUSED
+        assert "choose another with --port" in taken.stderr
+        assert "Traceback" not in second.stderr + taken.stderr
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert "Traceback" not in said
