@@ -41,6 +41,9 @@ class Settings:
     probe_failures: int = _option(6, "probes in a row that may fail before a replica is replaced")
     start_failures: int = _option(3, "failed starts in a row after which queued jobs fail")
     temp_expiry_s: float = _option(3600.0, "how long temp outputs (previews) are kept")
+    retention_s: float = _option(
+        30 * 86400.0, "how long ended jobs, their outputs and API uploads are kept; 0: for ever"
+    )
     log_limit_bytes: int = _option(16 * 1024 * 1024, "size of the log kept of each replica")
     max_body_bytes: int = _option(32 * 1024 * 1024, "largest JSON body that is read")
     confine: str = _option("auto", "run engines in bubblewrap: auto, on or off")

@@ -34,7 +34,7 @@ def picture(seconds: float = 0.0, changes: Mapping[str, Any] | None = None) -> d
         "2": {
             "class_type": "TestingSleep",
             "inputs": {
-                "seconds": seconds, "steps": 5, "previews": False, "tag": "", "anything": ["1", 0],
+                "seconds": seconds, "steps": 50, "previews": False, "tag": "", "anything": ["1", 0],
             },
         },
         "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "blue"}},
@@ -96,9 +96,10 @@ Write = Callable[[dict[str, Any]], str]
 def test_a_workflow_runs_from_zero_and_everything_can_be_looked_at(
     cli: Cli, write: Write, tmp_path: Path
 ) -> None:
+    plain = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}
     ran = cli(
         "run",
-        write(picture(0.2)),
+        write(picture(changes={"9": plain})),
         "--set",
         "Blue canvas.width=48",
         "--set",
@@ -343,3 +344,73 @@ def test_a_second_server_on_a_home_is_refused_by_name_and_ctrl_c_ends_the_first(
         _, said = server.communicate(timeout=20)
     assert server.returncode == 0
     assert "Traceback" not in said
+
+
+def test_the_demonstration_shows_the_whole_way_and_leaves_nothing_behind(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [*COMFYSERVE, "demo"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    picture_path, *_ = done.stdout.splitlines()
+    assert (tmp_path / picture_path).is_file()
+    for promise in (
+        "asleep, 0 replicas",
+        "✔ waking rp_",
+        "The postcard",
+        "accepted → queued",
+        "asleep after 2",
+        "0 replicas: reading woke nothing",
+    ):
+        assert promise in done.stderr, promise
+    nodes = re.search(r"A workflow of (\d+) nodes on a photograph", done.stderr)
+    assert nodes
+    assert int(nodes[1]) >= 8
+    assert done.stderr.count("the same ") == len(done.stdout.splitlines())
+
+
+def test_the_demonstration_can_be_kept_and_its_calls_work(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    process = subprocess.Popen(
+        [*COMFYSERVE, "demo", "--keep"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        calls = {}
+        for line in process.stderr:
+            if found := re.match(r"  (\w+) +(curl -s .*)", line):
+                calls[found[1]] = found[2]
+            if line.startswith("Ctrl-C"):
+                break
+        assert list(calls) == ["submit", "history", "view", "queue", "upload"]
+        answers = {name: call_of(call, tmp_path) for name, call in calls.items()}
+        assert "prompt_id" in answers["submit"]
+        assert '"status_str":"success"' in answers["history"].replace(" ", "")
+        assert (tmp_path / "again.png").read_bytes().startswith(b"\x89PNG")
+        assert "queue_running" in answers["queue"]
+        assert json.loads(answers["upload"])["type"] == "input"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=40)
+    assert process.returncode == 0
+
+
+def call_of(command: str, directory: Path) -> str:
+    """What a line for a shell prints."""
+    done = subprocess.run(
+        command, shell=True, cwd=directory, capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout

@@ -12,7 +12,7 @@ from comfyserve.runner import linux
 from comfyserve.runner.confine import confine
 from comfyserve.runner.memory import MemoryGroup, is_out_of_memory, limit_memory
 from comfyserve.runner.order import Order
-from comfyserve.runner.ports import Port, answers, is_served
+from comfyserve.runner.ports import Port, find_listeners, holds_one, read_listeners
 from comfyserve.runtime.launchers.local_spawn import SHIM
 from comfyserve.runtime.launchers.procs import ProcessName, boot_id, open_process, start_ticks
 
@@ -44,16 +44,29 @@ def test_a_kept_port_is_given_to_nobody_else_but_can_be_listened_on() -> None:
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", port.number))
-        assert not answers("127.0.0.1", port.number)
-        assert not is_served(port.number, [os.getpid()])
+        assert find_listeners(port.number) == read_listeners(port.number) == set()
         server.listen()
-        assert answers("127.0.0.1", port.number)
-        assert is_served(port.number, [1, os.getpid()])
+        inodes = {os.fstat(server.fileno()).st_ino}
+        assert find_listeners(port.number) == read_listeners(port.number) == inodes
+        assert holds_one(os.getpid(), inodes)
         with subprocess.Popen(["sleep", "60"]) as stranger:
-            assert not is_served(port.number, [stranger.pid])
+            assert not holds_one(stranger.pid, inodes)
             stranger.kill()
+        assert not holds_one(stranger.pid, inodes)
     port.release()
     port.release()
+
+
+def test_a_listener_is_found_on_every_address() -> None:
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            server = socket.create_server((address, 0), family=family)
+        except OSError:
+            pytest.skip(f"this host has no {family.name}")
+        with server:
+            port = server.getsockname()[1]
+            inodes = {os.fstat(server.fileno()).st_ino}
+            assert find_listeners(port) == read_listeners(port) == inodes
 
 
 def test_a_port_that_is_not_kept_suits_every_server() -> None:

@@ -1,7 +1,7 @@
 """`usage`: what the replicas' seconds were spent on."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -43,14 +43,12 @@ def usage(
         render.show(usage_table(answer.value))
 
 
-def read_moment(text: str, now: datetime) -> str:
-    """Return `text` as RFC 3339 in UTC. Raises click.BadParameter."""
+def read_moment(text: str, now: datetime) -> float:
+    """Return `text` as seconds since the epoch. Raises click.BadParameter."""
     if found := _AGO.fullmatch(text):
-        moment = now - timedelta(**{_UNITS[found[2]]: float(found[1])})
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise click.BadParameter(f"'{text}' is not {_MOMENT_HELP}") from None
-    # A time without a zone is the user's own.
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return (now - timedelta(**{_UNITS[found[2]]: float(found[1])})).timestamp()
+    try:
+        # A time without a zone is the user's own.
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not {_MOMENT_HELP}") from None

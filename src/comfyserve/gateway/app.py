@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
@@ -20,6 +21,9 @@ from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.resolve import resolve
 from comfyserve.gateway.ws import native_socket
 
+log = structlog.get_logger()
+
+_DEFECT = "something failed on the server that should not; its log has the trace"
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -82,6 +86,9 @@ class GatewayApp:
             await self._serve_native(scope, receive, send)
         except ComfyserveError as error:
             await _refuse(error, scope, receive, send)
+        except Exception:
+            log.exception("A request failed.", event_key="request_failed", path=scope["path"])
+            await _refuse(ComfyserveError(_DEFECT), scope, receive, send)
 
     async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway

@@ -1,11 +1,20 @@
 """A free port that nobody else is given, and the proof that our server is who listens on it."""
 
-# The C module itself: `socket` adds enums and selectors that the shim has no use for.
+# The C modules themselves: `socket` adds enums and selectors that the shim has no use for.
 import _socket
 import os
+import struct
 
-_LISTEN = "0A"
-_ANSWER_S = 0.05
+_FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
+_LISTEN = 10  # the state's number in <net/tcp_states.h>
+
+# <linux/netlink.h>, <linux/sock_diag.h> and <linux/inet_diag.h>
+_AF_NETLINK, _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 16, 4, 20
+_REQUEST_ALL, _ERROR, _DONE = 0x301, 2, 3
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_QUESTION = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
+_INODE_AT = _HEADER.size + 68
+_ANSWER_S = 1.0
 
 
 class Port:
@@ -30,45 +39,69 @@ class Port:
         self._socket.close()
 
 
-def answers(host: str, port: int) -> bool:
-    """Tell whether anybody listens there. Cheap, so that it can be asked often."""
-    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+def find_listeners(port: int) -> set[int]:
+    """Return the inodes of the sockets that listen on `port`, on any address."""
     try:
-        probe.settimeout(_ANSWER_S)
-        return bool(probe.connect_ex((host, port)) == 0)
-    finally:
-        probe.close()
+        return _ask_kernel(port)
+    except OSError:
+        return read_listeners(port)  # a kernel without socket diagnosis
 
 
-def is_served(port: int, pids: list[int]) -> bool:
-    """Tell whether one of `pids` listens on `port`, not a stranger.
-
-    The kernel walks its whole table of connections for this: milliseconds on a large host.
-    """
-    listeners = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    return bool(listeners) and any(_holds(listeners, pid) for pid in pids)
-
-
-def _listening_inodes(port: int) -> list[str]:
+def read_listeners(port: int) -> set[int]:
+    """As `find_listeners`, by a way that is always there but walks all connections of the host."""
     suffix = f":{port:04X}"
-    inodes = []
+    inodes: set[int] = set()
     for family in ("tcp", "tcp6"):
         try:
             with open(f"/proc/net/{family}", encoding="ascii") as table:
                 rows = [line.split() for line in table if suffix in line]
         except FileNotFoundError:
             continue  # this host has no IPv6
-        inodes += [row[9] for row in rows if row[1].endswith(suffix) and row[3] == _LISTEN]
+        inodes.update(
+            int(row[9]) for row in rows if row[1].endswith(suffix) and int(row[3], 16) == _LISTEN
+        )
     return inodes
 
 
-def _holds(files: set[str], pid: int) -> bool:
+def holds_one(pid: int, inodes: set[int]) -> bool:
+    """Tell whether a process has one of these sockets open."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     directory = f"/proc/{pid}/fd"
     try:
         names = os.listdir(directory)
     except OSError:
         return False  # ended, or another user's
-    return any(_target(f"{directory}/{name}") in files for name in names)
+    return any(_target(f"{directory}/{name}") in wanted for name in names)
+
+
+def _ask_kernel(port: int) -> set[int]:
+    inodes: set[int] = set()
+    netlink = _socket.socket(_AF_NETLINK, _socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    netlink.settimeout(_ANSWER_S)
+    try:
+        for family in _FAMILIES:
+            question = _QUESTION.pack(family, _socket.IPPROTO_TCP, 0, 0, 1 << _LISTEN)
+            question += struct.pack("!H", port) + bytes(46)  # the local port; any address
+            size = _HEADER.size + len(question)
+            netlink.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_ALL, 1, 0) + question)
+            while _read_answer(netlink.recv(1 << 16), inodes):
+                pass
+    finally:
+        netlink.close()
+    return inodes
+
+
+def _read_answer(data: bytes, inodes: set[int]) -> bool:
+    """Add the inodes of one datagram; tell whether another one follows."""
+    while data:
+        size, kind, *_ = _HEADER.unpack_from(data)
+        if kind == _DONE:
+            return False
+        if kind == _ERROR:
+            raise OSError("the kernel does not diagnose sockets")
+        inodes.update(struct.unpack_from("=I", data, _INODE_AT))
+        data = data[(size + 3) & ~3 :]
+    return True
 
 
 def _target(link: str) -> str:

@@ -23,14 +23,14 @@ if __name__ == "__main__":
 from comfyserve.runner import linux
 from comfyserve.runner.memory import MemoryGroup, is_out_of_memory, limit_memory
 from comfyserve.runner.order import Order, Report, read_order
-from comfyserve.runner.ports import Port, answers, is_served
+from comfyserve.runner.ports import Port, find_listeners, holds_one
 from comfyserve.runner.ringlog import RingLog
 from comfyserve.runner.server import Exit, Server, start_confined, start_server
 
 _NEVER = float("inf")
 _GRACE_S = 10.0
 _PORT_ATTEMPTS = 5
-_LOOK_S, _LOOK_SLOWEST_S = 0.004, 0.05
+_LOOK_S, _LOOK_SLOWEST_S = 0.002, 0.05
 _KILL_AGAIN_S = 0.05
 _LONGEST_WAIT_S = 3600.0
 _PIPE_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 18
@@ -180,19 +180,26 @@ class Shim:
         """See whether the server listens by now; ask less often the longer it takes."""
         if self._server is None or self._port is None:
             return
-        if not answers(self._order.host, self._port.number):
-            age_s = now - self._begun_at
-            self._look_at = now + min(max(_LOOK_S, age_s / 50), _LOOK_SLOWEST_S)
-            return
-        pids = [self._server.pid, *linux.descendants(self._server.pid)]
-        if not is_served(self._port.number, pids):
-            self._look_at = now + _LOOK_SLOWEST_S
+        pids = self._find_listener(self._server.pid, find_listeners(self._port.number))
+        if not pids:
+            pause_s = min(max(_LOOK_S, (now - self._begun_at) / 50), _LOOK_SLOWEST_S)
+            took_s = _now() - now
+            self._look_at = now + max(pause_s, took_s * 5)
             return
         self._port.release()
         self._look_at = _NEVER
         self._report.state = "running"
         self._report.pid = self._server.main_of(pids)
         self._report.publish()
+
+    def _find_listener(self, pid: int, sockets: set[int]) -> list[int]:
+        """Return the server's processes if one of them holds one of the sockets, else nothing."""
+        if not sockets:
+            return []
+        if holds_one(pid, sockets):
+            return [pid]
+        below = linux.descendants(pid)
+        return [pid, *below] if any(holds_one(each, sockets) for each in below) else []
 
     def _stop(self, reason: str) -> None:
         """End the replica; asked again, it can only become quicker."""

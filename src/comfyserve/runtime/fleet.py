@@ -10,7 +10,7 @@ import structlog
 from comfyserve.domain.deployment import Deployment, DeploymentState
 from comfyserve.domain.errors import EngineFailure
 from comfyserve.domain.events import JobChanged, QueueChanged
-from comfyserve.domain.job import Job, JobError, JobEventKind
+from comfyserve.domain.job import Job, JobError, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaState
 from comfyserve.domain.scaling import Load, backoff_s, decide, next_cull_in
 from comfyserve.runtime import history
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 _IDLE_TICK_S = 5.0
 _CAPACITY_RETRY_S = 0.5
+_COMING_OR_READY = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY})
 
 
 class Host(Protocol):
@@ -92,6 +93,10 @@ class Fleet:
         """The attempts under way, oldest first."""
         return tuple(self._attempts.values())
 
+    def attempt_at(self, job_id: str) -> Attempt | None:
+        """The attempt under way at this job."""
+        return self._attempts.get(job_id)
+
     @property
     def ready(self) -> tuple[Supervisor, ...]:
         """Those that can take a job, or have one."""
@@ -110,9 +115,9 @@ class Fleet:
 
     def start(self) -> None:
         """Begin to serve."""
-        self._scope.spawn(self._dispatch(), name="dispatch")
-        self._scope.spawn(self._autoscale(), name="autoscale")
-        self._scope.spawn(self._report(), name="report")
+        self._scope.keep(self._dispatch, name="dispatch")
+        self._scope.keep(self._autoscale, name="autoscale")
+        self._scope.keep(self._report, name="report")
         self.notify()
 
     async def aclose(self) -> None:
@@ -155,13 +160,13 @@ class Fleet:
         if (attempt := self._attempts.get(job_id)) is not None:
             attempt.order(Order.CANCEL)
 
-    def adopt(self, supervisor: Supervisor, job: Job | None) -> None:
+    async def adopt(self, supervisor: Supervisor, job: Job | None) -> None:
         """Take over a replica of an earlier server, and the job that it runs."""
         self._supervisors[supervisor.id] = supervisor
         if job is not None:
             supervisor.is_held = True
             slot = self._pool.hold(supervisor)
-            self._scope.spawn(self._run(job, slot, is_resumed=True), name=f"job:{job.id}")
+            self._begin(job, slot, await self._snapshot(), is_resumed=True)
         self._scope.spawn(self._live(supervisor), name=f"replica:{supervisor.id}")
 
     async def drained(self, timeout_s: float) -> None:
@@ -192,13 +197,20 @@ class Fleet:
             await self._work.wait()
             self._work.clear()
             while not self._is_closing and await self._count_queued():
-                slot = await self._pool.slot()
-                slot.replica.is_held = True
-                job = await self._claim(slot.replica)
-                if job is None:
-                    slot.release()
-                    continue
-                self._scope.spawn(self._run(job, slot), name=f"job:{job.id}")
+                snapshot = await self._snapshot()
+                await self._fill(await self._pool.slot(), snapshot)
+
+    async def _fill(self, slot: Slot[Supervisor], snapshot: Snapshot) -> None:
+        """Claim the best job for a slot; from the claim to its attempt nothing comes between."""
+        slot.replica.is_held = True
+        job = None
+        try:
+            job = await self._claim(slot.replica)
+        finally:
+            if job is None:
+                slot.release()
+        if job is not None:
+            self._begin(job, slot, snapshot)
 
     async def _claim(self, supervisor: Supervisor) -> Job | None:
         now = self._parts.clock.now()
@@ -213,8 +225,9 @@ class Fleet:
             now=now,
         )
 
-    async def _run(self, job: Job, slot: Slot[Supervisor], *, is_resumed: bool = False) -> None:
-        snapshot = await self._host.snapshot(self.deployment.revision.snapshot_digest)
+    def _begin(
+        self, job: Job, slot: Slot[Supervisor], snapshot: Snapshot, *, is_resumed: bool = False
+    ) -> None:
         attempt = Attempt(
             job=job,
             supervisor=slot.replica,
@@ -224,11 +237,17 @@ class Fleet:
             is_resumed=is_resumed,
         )
         self._attempts[job.id] = attempt
+        if job.state is JobState.CANCELING:
+            attempt.order(Order.CANCEL)
+        self._scope.spawn(self._run(attempt, slot), name=f"job:{job.id}")
         self._news.set()
+        self._scale.set()
+
+    async def _run(self, attempt: Attempt, slot: Slot[Supervisor]) -> None:
         try:
             await attempt.run()
         finally:
-            del self._attempts[job.id]
+            del self._attempts[attempt.job.id]
             slot.release()
             self.notify()
 
@@ -271,17 +290,21 @@ class Fleet:
         return Cause.WARM_UP if self._warm_wanted else Cause.MIN_REPLICAS
 
     async def _load(self, now: float) -> Load:
-        usage, states = self._parts.store.usage, [s.state for s in self._supervisors.values()]
-        starting = sum(s in {ReplicaState.PENDING, ReplicaState.STARTING} for s in states)
+        """Count each replica once, and each job: one claimed while the queue is counted waits no more."""
+        usage, working = self._parts.store.usage, {a.supervisor.id for a in self.running}
         queued = await self._count_queued()
         is_tight = queued > 0 and self.deployment.spec.scaling.max_replicas > 1
+        expected_job_s = await usage.job_seconds(self.deployment.id) if is_tight else None
+        wake_s = await usage.wake_seconds(self.deployment.id) if is_tight else None
+        live = {s.id for s in self.supervisors if s.state in _COMING_OR_READY}
+        idle = {s.id: now - s.idle_since for s in self._pool.free if s.id in live}
         return Load(
             queued=queued,
-            busy=sum(s.state is ReplicaState.READY for s in self._pool.held),
-            starting=starting,
-            idle=tuple((s.id, now - s.idle_since) for s in self._pool.free),
-            expected_job_s=await usage.job_seconds(self.deployment.id) if is_tight else None,
-            wake_s=await usage.wake_seconds(self.deployment.id) if is_tight else None,
+            busy=len(live & working - idle.keys()),
+            starting=len(live - working - idle.keys()),
+            idle=tuple(idle.items()),
+            expected_job_s=expected_job_s,
+            wake_s=wake_s,
             is_active=self.deployment.state is DeploymentState.ACTIVE,
         )
 
@@ -363,6 +386,9 @@ class Fleet:
         for job in await ending:
             self._parts.bus.publish(JobChanged(job))
         self._news.set()
+
+    async def _snapshot(self) -> Snapshot:
+        return await self._host.snapshot(self.deployment.revision.snapshot_digest)
 
     async def _count_queued(self) -> int:
         counts = await self._parts.store.jobs.counts(self.deployment.id)

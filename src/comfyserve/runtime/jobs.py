@@ -13,6 +13,7 @@ import structlog
 from comfyserve.domain.errors import EngineError
 from comfyserve.domain.events import EngineFrame, EngineMessage, JobChanged, Preview, QueueChanged
 from comfyserve.domain.job import Job, JobDocuments, JobError, JobEventKind
+from comfyserve.domain.progress import ProgressTracker
 from comfyserve.domain.replica import Cause
 from comfyserve.runtime import history
 from comfyserve.runtime.comfy import Framed, Hushed, News, Said, Shown
@@ -62,6 +63,8 @@ class Attempt:
     is_resumed: bool = False
     order_given: Order | None = None
     current_node: str | None = None
+    progress: ProgressTracker | None = None
+    preview: Preview | None = None
     _inbox: asyncio.Queue[News | Order] = field(default_factory=asyncio.Queue)
     _endings: list[Said] = field(default_factory=list)
 
@@ -72,6 +75,7 @@ class Attempt:
     async def run(self) -> Job | None:
         """Carry the attempt out and commit its end; None when another owner took the job over."""
         documents = await self.parts.store.jobs.documents(self.job.id)
+        self.progress = ProgressTracker(documents.prompt, documents.outputs_to_execute)
         clock, settings = self.parts.clock, self.parts.settings
         ingest = OutputIngest(
             self.job, self.supervisor.client, self.parts.store, clock, settings.temp_expiry_s
@@ -187,9 +191,8 @@ class Attempt:
         if shown.metadata.get("prompt_id") == self.job.id:
             job = self.job
             metadata = history.with_prompt_id(shown.metadata, job)
-            self.parts.bus.publish(
-                Preview(job.deployment_id, job.id, job.client_id, metadata, shown.image)
-            )
+            self.preview = Preview(job.deployment_id, job.id, job.client_id, metadata, shown.image)
+            self.parts.bus.publish(self.preview)
 
     def _pass_on(self, framed: Framed) -> None:
         job = self.job
@@ -204,6 +207,8 @@ class Attempt:
         if said.kind in history.ENDINGS:
             self._endings.append(said)
             return None
+        if self.progress is not None:
+            self.progress.hear(said.kind, said.data)
         if said.kind == "executing" and "prompt_id" in said.data:
             node_id = self.current_node = said.data.get("node")
             timer.node_began(node_id, self.parts.clock.now())

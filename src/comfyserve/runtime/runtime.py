@@ -58,9 +58,9 @@ class Runtime:
         await self._adopt()
         for fleet in self._fleets.values():
             fleet.start()
-        self._scope.spawn(self._watch(), name="watch")
-        self._scope.spawn(self._renew(), name="renew")
-        self._scope.spawn(self._sweep(), name="sweep")
+        self._scope.keep(self._watch, name="watch")
+        self._scope.keep(self._renew, name="renew")
+        self._scope.keep(self._sweep, name="sweep")
 
     async def stop(self) -> None:
         """Let running jobs end in bounded time, stop the replicas, give the rest back."""
@@ -266,7 +266,7 @@ class Runtime:
         supervisor = Supervisor(replica, terms, self.parts, fleet.replica_changed)
         await self.parts.launcher.renew([replica.id], ttl_s=self.lease_s)
         log.info("A replica was adopted.", event_key="replica_adopted", replica=replica.id)
-        fleet.adopt(supervisor, job)
+        await fleet.adopt(supervisor, job)
         return True
 
     async def _bury(self, replica: Replica, status: LaunchStatus | None) -> None:
@@ -325,10 +325,13 @@ class Runtime:
             await asyncio.sleep(self.lease_s / 3)
 
     async def _sweep(self) -> None:
-        """Forget expired temp outputs, and replicas that ended long ago."""
+        """Forget what has expired, and replicas that ended long ago."""
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
-            await self.parts.store.collect(self.parts.clock.now())
+            now, retention_s = self.parts.clock.now(), self.parts.settings.retention_s
+            await self.parts.store.collect(
+                now, jobs_ended_before=now - retention_s if retention_s else None
+            )
             ended = [status for status in await self.parts.launcher.list() if status.is_gone]
             ended.sort(key=lambda status: status.ended_at or 0.0)
             for status in ended[:-_KEPT_ENDED_REPLICAS]:

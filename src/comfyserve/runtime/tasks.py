@@ -1,13 +1,15 @@
 """The only module that starts tasks: each has a name, an owner, and a death that is noticed."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
 log = structlog.get_logger()
+
+_PAUSE_AFTER_DEATH_S = 1.0
 
 
 class TaskScope:
@@ -42,6 +44,19 @@ class TaskScope:
         self._tasks.add(task)
         task.add_done_callback(self._settle)
         return task
+
+    def keep(self, loop: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
+        """Keep an endless `loop` going: one that dies of an exception is begun anew, after a pause."""
+        self.spawn(self._keep(loop, name), name=name)
+
+    async def _keep(self, loop: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                return await loop()
+            except Exception as error:  # noqa: BLE001 - a loop's edge
+                task = f"{self._name}:{name}"
+                log.error("A loop died.", event_key="loop_died", task=task, exc_info=error)
+            await asyncio.sleep(_PAUSE_AFTER_DEATH_S)
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended. Twice is fine."""

@@ -11,8 +11,9 @@ from comfyserve.store.blobs import BlobStore
 from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.engine import Database
 from comfyserve.store.jobs import JobStore
+from comfyserve.store.references import ReferenceStore
 from comfyserve.store.replicas import ReplicaStore
-from comfyserve.store.sealing import Sealer, load_key
+from comfyserve.store.sealing import Sealer, derive_key, load_key
 from comfyserve.store.tokens import TokenStore
 from comfyserve.store.usage import UsageStore
 
@@ -30,11 +31,18 @@ class Store:
     replicas: ReplicaStore
     usage: UsageStore
     assets: AssetStore
+    references: ReferenceStore
     tokens: TokenStore
     blobs: BlobStore
+    signing_key: bytes
 
-    async def collect(self, now: float) -> int:
-        """Delete what has expired, and the bytes that nothing refers to; return how many blobs."""
+    async def collect(self, now: float, *, jobs_ended_before: float | None = None) -> int:
+        """Delete what has expired, and the bytes that nothing refers to; return how many blobs.
+
+        Jobs that ended by `jobs_ended_before` go first, with their outputs.
+        """
+        if jobs_ended_before is not None:
+            await self.jobs.prune(jobs_ended_before)
         gone = [
             digest
             for digest in await self.assets.delete_expired(now)
@@ -62,8 +70,10 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
             assets=AssetStore(database),
+            references=ReferenceStore(database),
             tokens=TokenStore(database),
             blobs=blobs,
+            signing_key=derive_key(key, "signed URLs"),
         )
 
 

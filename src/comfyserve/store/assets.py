@@ -31,7 +31,10 @@ class NewAsset:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """Stored bytes with a public name. `type` is ComfyUI's folder: output, temp or input."""
+    """Stored bytes with a public name.
+
+    `type` is ComfyUI's folder (output, temp or input), or `upload`: see `store/references.py`.
+    """
 
     id: str
     deployment_id: str
@@ -45,10 +48,15 @@ class Asset:
     content_type: str
     created_at: float
     expires_at: float | None
+    file_path: str | None = None
+
+    def is_live(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or self.expires_at > now
 
 
 _a = asset.c
-_COLUMNS = (
+ASSET_COLUMNS = (
     _a.id,
     _a.deployment_id,
     _a.job_id,
@@ -61,8 +69,9 @@ _COLUMNS = (
     _a.content_type,
     _a.created_at,
     _a.expires_at,
+    _a.file_path,
 )
-_ROWS = select(*_COLUMNS)
+_ROWS = select(*ASSET_COLUMNS)
 _in_folder = (
     (_a.deployment_id == bindparam("deployment_id"))
     & (_a.type == bindparam("type"))
@@ -184,6 +193,10 @@ class AssetStore:
         query = _ROWS.where(_a.deployment_id == deployment_id, _a.type == "input")
         return await self._rows(query.order_by(_a.subfolder, _a.name), {})
 
+    async def delete(self, asset_id: str) -> bool:
+        """Delete an asset; False if there is none. Its bytes go once nothing else has them."""
+        return await self._database.write(lambda connection: _delete(connection, asset_id))
+
     async def delete_expired(self, now: float) -> Sequence[str]:
         """Delete what has expired; return all digests that nothing refers to any more.
 
@@ -279,10 +292,19 @@ def _insert(connection: Connection, new: NewAsset, name: str, now: float) -> Ass
         created_at=now,
         expires_at=new.expires_at,
     )
-    values = {column.name: getattr(made, column.name) for column in _COLUMNS}
+    values = {column.name: getattr(made, column.name) for column in ASSET_COLUMNS}
     values.update(family=place.family, ordinal=place.ordinal)
     connection.execute(_INSERT, values)
     return made
+
+
+def _delete(connection: Connection, asset_id: str) -> bool:
+    row = connection.execute(_BY_ID, {"id": asset_id}).one_or_none()
+    if row is None:
+        return False
+    connection.execute(_DELETE, {"at": asset_id})
+    _release(connection, [_asset_from(row).digest])
+    return True
 
 
 def _delete_expired(connection: Connection, now: float) -> list[str]:

@@ -5,12 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import Conflict, InvalidInput, NotFound, QueueFull
 from comfyserve.domain.job import Job, JobDocuments, JobState
+from comfyserve.store.keys import (
+    FirstAnswer,
+    UsedKey,
+    drop_old_keys,
+    record_key,
+    refuse_used,
+)
 from comfyserve.store.rows import (
     JOB_COLUMNS,
     JsonObject,
@@ -31,7 +38,6 @@ from comfyserve.store.tables import (
 )
 from comfyserve.store.usage import mean_job_seconds
 
-KEY_LIFETIME_S = 24 * 3600.0
 _RETRY_AFTER_UNKNOWN_S = 5
 _RETRY_AFTER_MOST_S = 60
 
@@ -41,7 +47,8 @@ class NewJob:
     """A job to be. `id` is a lowercase UUID that no job has yet.
 
     `number` is None for the next one of the deployment. `answer_node_errors` is what the first
-    answer said about outputs that were left out; a replay says the same.
+    answer said about outputs that were left out; a replay says the same. With
+    `is_key_single_use` nothing is replayed: a key that was used before is refused.
     """
 
     id: str
@@ -57,6 +64,7 @@ class NewJob:
     max_attempts: int = 2
     max_queue: int = 1000
     idempotency_key: str | None = None
+    is_key_single_use: bool = False
     request_digest: str = ""
     answer_node_errors: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,8 +123,6 @@ _INSERT_JOB = insert(job).returning(job.c.seq)
 _INSERT_DOCUMENT = insert(job_document)
 _INSERT_SECRET = insert(job_secret)
 _INSERT_LABEL = insert(job_label)
-_INSERT_KEY = insert(idempotency)
-_DROP_OLD_KEYS = delete(idempotency).where(idempotency.c.created_at <= bindparam("before"))
 _FIRST_ANSWER = (
     select(idempotency.c.request_digest, idempotency.c.node_errors, *JOB_COLUMNS)
     .join(job, job.c.id == idempotency.c.job_id)
@@ -134,8 +140,11 @@ def enqueue(connection: Connection, entry: Entry, now: float) -> Enqueued:
     """Store a job, or find the one that an earlier request with the same key stored."""
     new = entry.new
     if new.idempotency_key is not None:
-        connection.execute(_DROP_OLD_KEYS, {"before": now - KEY_LIFETIME_S})
-        if (first := _first_answer(connection, new)) is not None:
+        used = UsedKey(new.deployment_id, new.principal, new.idempotency_key)
+        drop_old_keys(connection, now)
+        if new.is_key_single_use:
+            refuse_used(connection, used)
+        elif (first := _first_answer(connection, new)) is not None:
             return first
     record = Job(
         id=new.id,
@@ -152,16 +161,13 @@ def enqueue(connection: Connection, entry: Entry, now: float) -> Enqueued:
     )
     _insert(connection, entry, record)
     if new.idempotency_key is not None:
-        key = {
-            "deployment_id": new.deployment_id,
-            "principal": new.principal,
-            "key": new.idempotency_key,
-            "request_digest": new.request_digest,
-            "job_id": new.id,
-            "node_errors": encode_text(new.answer_node_errors),
-            "created_at": now,
-        }
-        connection.execute(_INSERT_KEY, key)
+        first_answer = FirstAnswer(new.id, new.request_digest, encode_text(new.answer_node_errors))
+        record_key(
+            connection,
+            UsedKey(new.deployment_id, new.principal, new.idempotency_key),
+            first_answer,
+            now,
+        )
     return Enqueued(job=record, is_replay=False, node_errors=new.answer_node_errors)
 
 

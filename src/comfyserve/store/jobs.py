@@ -21,7 +21,9 @@ from comfyserve.store.job_pages import (
     list_page,
     view_page,
 )
+from comfyserve.store.job_pruning import LARGEST_PRUNE, prune
 from comfyserve.store.job_steps import Adoption, BulkEnding, Claim, Ending, HistoryMaker
+from comfyserve.store.keys import UsedKey, is_used
 from comfyserve.store.rows import (
     JOB_COLUMNS,
     chunked,
@@ -217,6 +219,19 @@ class JobStore:
             chosen = job.c.prompt_id.in_(some)
             ended += await self._end_queued(deployment_id, ending, now, chosen)
         return ended
+
+    async def prune(self, ended_before: float) -> int:
+        """Delete jobs that ended by then, with all that is theirs but usage; return how many."""
+        pruned = 0
+        while True:
+            some = await self._database.write(lambda connection: prune(connection, ended_before))
+            pruned += some
+            if some < LARGEST_PRUNE:
+                return pruned
+
+    async def is_key_used(self, key: UsedKey, now: float) -> bool:
+        """Whether an idempotency key was used in the last 24 hours."""
+        return await self._database.read(lambda connection: is_used(connection, key, now))
 
     async def get(self, job_id: str) -> Job | None:
         """The job with this id."""

@@ -120,6 +120,7 @@ Index("ix_job_order", job.c.state, job.c.deployment_id, job.c.number, job.c.seq)
 Index("ix_job_deployment", job.c.deployment_id, job.c.seq)
 Index("ix_job_prompt", job.c.deployment_id, job.c.prompt_id, job.c.seq)
 Index("ix_job_replica", job.c.replica_id, job.c.seq)
+Index("ix_job_finished_at", job.c.finished_at)
 
 job_document = Table(
     "job_document",
@@ -217,6 +218,9 @@ asset = Table(
     Column("expires_at", Double),
     Column("family", Text, nullable=False),
     Column("ordinal", BigInteger, nullable=False),
+    # Only of uploads through Comfy API v2: what a workflow may call it, and its tags (JSON).
+    Column("file_path", Text),
+    Column("tags", Text),
 )
 Index("uq_asset_id", asset.c.id, unique=True)
 Index(
@@ -238,6 +242,7 @@ Index(
 Index("ix_asset_job", asset.c.job_id)
 Index("ix_asset_digest", asset.c.digest)
 Index("ix_asset_expires_at", asset.c.expires_at)
+Index("ix_asset_file_path", asset.c.deployment_id, asset.c.file_path)
 
 # Digests that lost an asset: candidates for deletion, until the bytes are gone.
 released_blob = Table(

@@ -47,6 +47,8 @@ class FrontendRules:
     """The preview of `PreviewAny` is written into the prompt."""
     cleans_upload_values: bool
     """Values of upload combos are repaired: empty ones, lists and folders without annotation."""
+    loses_named_values: bool
+    """`widgets_values` written as an object leave widgets without a value; otherwise with their default."""
     shares_promoted_text: bool
     """Promoted multiline texts of all instances of a subgraph are one text box: the last one wins."""
     binds_promoted_by_slot_index: bool
@@ -69,6 +71,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         audio_player_in_prompt=False,
         text_preview_in_prompt=False,
         cleans_upload_values=False,
+        loses_named_values=True,
         shares_promoted_text=False,
         binds_promoted_by_slot_index=False,
     ),
@@ -87,6 +90,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         audio_player_in_prompt=True,
         text_preview_in_prompt=True,
         cleans_upload_values=True,
+        loses_named_values=False,
         shares_promoted_text=True,
         binds_promoted_by_slot_index=True,
     ),

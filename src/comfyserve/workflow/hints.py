@@ -119,10 +119,8 @@ class Hinter:
 
     def _spec(self, problem: Problem, node: Mapping[str, Any]) -> InputSpec | None:
         node_class = self._catalog.get(problem.class_type)
-        if node_class is None or problem.input_name is None:
-            return None
-        spec = node_class.input(problem.input_name)
-        if spec is None and node_class.is_dynamic:
+        spec = None if node_class is None else node_class.input(problem.input_name or "")
+        if spec is None and node_class is not None and node_class.is_dynamic:
             specs = self._catalog.expand(node_class, node["inputs"]).specs
             return next((each for each in specs if each.name == problem.input_name), None)
         return spec
@@ -220,9 +218,8 @@ def _type(spec: InputSpec) -> str:
 
 def _summary(nodes: Sequence[NodeProblems]) -> str:
     """Say where to look: the first problem with its hint."""
-    for node in nodes:
-        for problem in node.problems:
-            name = problem.node_title or node.class_type
-            where = f"Node {node.node_id} ({name})"
-            return shortened(f"{where}: {problem.message} {problem.details}. {problem.hint}", 1000)
+    first = next((problem for node in nodes for problem in node.problems), None)
+    if first is not None:
+        where = f"Node {first.node_id} ({first.node_title or first.class_type})"
+        return shortened(f"{where}: {first.message} {first.details}. {first.hint}", 1000)
     return f"The workflow has a cycle. {_CUT_CYCLE}"

@@ -163,7 +163,7 @@ class NodeMaker:
             widget = node.widgets[index]
             index += 1
             if widget.is_saved and not is_custom:
-                widget.value = UNSET
+                widget.value = UNSET if self.rules.loses_named_values else widget.value
             elif widget.is_saved and widget.name in values:
                 self.assign(node, graph, widget, values[widget.name])
 

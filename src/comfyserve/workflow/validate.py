@@ -21,6 +21,7 @@ from comfyserve.workflow.replace_classes import (
     not_an_object,
     replace_classes,
 )
+from comfyserve.workflow.specs import NodeClass
 from comfyserve.workflow.walk import Walk
 
 
@@ -31,7 +32,10 @@ class Verdict:
     ok: bool
     """Whether anything of it would run."""
     prompt: Mapping[str, Any]
-    """The prompt with its values converted, as ComfyUI's history shows it."""
+    """The prompt with its values converted, as ComfyUI's history shows it.
+
+    To be shown, not to be submitted: unwrapping `{"__value__": [...]}` leaves a list that reads as a link.
+    """
     error: Problem | None = None
     """The problem of the whole prompt, if it is refused."""
     node_problems: tuple[NodeProblems, ...] = ()
@@ -73,26 +77,24 @@ def validate(
     hinter = Hinter(catalog)
     try:
         nodes = _nodes(prompt, catalog)
-        classes = _classes(nodes, catalog, partial_execution_targets)
+        classes, outputs = _survey(nodes, catalog, partial_execution_targets)
     except Malformed as malformed:
         shown = prompt if isinstance(prompt, Mapping) else {}
         return Verdict(ok=False, prompt=shown, error=hinter.explain(malformed.problem, shown))
-    targets = partial_execution_targets
-    outputs = [
-        node_id
-        for node_id, node_class in classes.items()
-        if node_class.is_output and (targets is None or _is_target(node_id, targets))
-    ]
     if not outputs:
         error = Problem(Code.PROMPT_NO_OUTPUTS, "Prompt has no outputs")
         return Verdict(ok=False, prompt=nodes, error=hinter.explain(error, nodes))
-    return _judge(nodes, outputs, catalog, hinter)
+    walk = Walk(nodes, classes, catalog)
+    return _judge(nodes, outputs, walk, catalog, hinter)
 
 
 def _judge(
-    nodes: Mapping[str, Any], outputs: list[str], catalog: NodeCatalog, hinter: Hinter
+    nodes: Mapping[str, Any],
+    outputs: list[str],
+    walk: Walk,
+    catalog: NodeCatalog,
+    hinter: Hinter,
 ) -> Verdict:
-    walk = Walk(nodes, catalog)
     good: list[str] = []
     failed: list[str] = []
     failures: list[str] = []
@@ -153,16 +155,20 @@ def _nodes(prompt: object, catalog: NodeCatalog) -> Mapping[str, Any]:
     raise Malformed(not_an_object(prompt))
 
 
-def _outputs(nodes: Mapping[str, Any], catalog: NodeCatalog, targets: object) -> list[str]:
-    """Return the wanted output nodes; refuses a prompt with a node that has no known class."""
+def _survey(
+    nodes: Mapping[str, Any], catalog: NodeCatalog, targets: object
+) -> tuple[dict[str, NodeClass], list[str]]:
+    """Return each node's class and the wanted output nodes; refuses a node without a known class."""
+    classes: dict[str, NodeClass] = {}
     outputs = []
     for node_id, node in nodes.items():
         node_class = catalog.get(_class_type(node_id, node, catalog))
         if node_class is None:
             raise Malformed(_unknown_class(node_id, node, catalog))
+        classes[node_id] = node_class
         if node_class.is_output and (targets is None or _is_target(node_id, targets)):
             outputs.append(node_id)
-    return outputs
+    return classes, outputs
 
 
 def _is_target(node_id: str, targets: object) -> bool:

@@ -128,9 +128,7 @@ class Walk:
         shown = [*nodes, source]
         if len(shown) > _LONG_CYCLE:
             shown = [*shown[: _LONG_CYCLE // 2], *shown[-_LONG_CYCLE // 2 :]]
-        details = " -> ".join(
-            f"{node_id} ({self._classes[node_id].name})" for node_id in shown
-        )
+        details = " -> ".join(f"{node_id} ({self._classes[node_id].name})" for node_id in shown)
         for node_id in nodes:
             problem = Problem(
                 Code.DEPENDENCY_CYCLE,

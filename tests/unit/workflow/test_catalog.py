@@ -25,7 +25,7 @@ JSON = st.recursive(
 def test_reads_inputs_in_declared_order_with_unnamed_ones_last() -> None:
     info = {
         "input": {"required": {"b": ["INT"], "a": ["IMAGE"]}, "optional": {"c": ["FLOAT", {}]}},
-        "input_order": {"required": ["a"]},
+        "input_order": {"required": ["a", "gone", 5]},
         "output": ["IMAGE"],
     }
     found = NodeCatalog.from_object_info({"X": info}).get("X")

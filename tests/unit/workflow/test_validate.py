@@ -706,3 +706,61 @@ def test_large_values_are_cut_where_they_are_shown() -> None:
         "details": "",
         "extra_info": {},
     }
+
+
+def test_an_output_may_feed_another_one() -> None:
+    more = {"Through": entry({"images": ["IMAGE"]}, output=["IMAGE"], is_output=True)}
+    prompt = {
+        "1": EMPTY,
+        "3": {"class_type": "Through", "inputs": {"images": ["2", 0]}},
+        "2": {"class_type": "Through", "inputs": {"images": ["1", 0]}},
+    }
+    assert judge(prompt, catalog(None, **more)).outputs == ("3", "2")
+
+
+def test_types_fit_as_comfyui_has_them_fit() -> None:
+    more = {
+        "Many": entry({"x": ["IMAGE, *", {}]}, is_output=True),
+        "Some": entry({"x": ["MASK,STRING", {}]}, is_output=True),
+        "Matched": entry({"x": ["COMFY_MATCHTYPE_V3", {}]}, is_output=True),
+    }
+    text = {"class_type": "Text", "inputs": {"text": "x"}}
+
+    def fits(class_type: str, version: str) -> bool:
+        prompt = {"1": text, "2": {"class_type": class_type, "inputs": {"x": ["1", 0]}}}
+        return judge(prompt, catalog(version, **more)).ok
+
+    assert fits("Some", "0.3.64")
+    assert not fits("Many", "0.3.64")
+    assert fits("Many", "0.26.0")
+    assert not fits("Matched", "0.3.64")
+    assert fits("Matched", "0.4.0")
+
+
+def test_a_task_of_the_right_kind_passes() -> None:
+    tripo = {
+        "TripoConversionNode": v3_entry(
+            required={"original_model_task_id": ["RIG_TASK_ID"]}, is_output=True
+        ),
+        "Maker": entry(output=["MODEL_TASK_ID"]),
+    }
+    inputs = {"original_model_task_id": ["1", 0]}
+    prompt = {
+        "1": {"class_type": "Maker", "inputs": {}},
+        "2": {"class_type": "TripoConversionNode", "inputs": inputs},
+    }
+    assert judge(prompt, catalog(None, **tripo)).ok
+
+
+def test_links_that_are_fine_are_not_blamed() -> None:
+    odd = {"Odd": entry({"text": ["STRING", {"min": 5}], "image": ["IMAGE"]}, is_output=True)}
+    inputs = {"text": "x", "image": ["2", 0]}
+    problem = only(
+        judge({"1": {"class_type": "Odd", "inputs": inputs}, "2": EMPTY}, catalog(None, **odd))
+    )
+    assert problem.hint == "Check the inputs of this node against what Odd declares."
+
+
+def test_a_number_too_small_is_refused() -> None:
+    problem = only(judge({"1": {**EMPTY, "inputs": {"width": 0, "height": 8}}, "2": save()}))
+    assert problem.message == "Value 0 smaller than min of 1"

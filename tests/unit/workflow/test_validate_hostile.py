@@ -85,7 +85,8 @@ def test_what_holds_for_every_verdict(prompt: Any, version: str | None) -> None:
         set(node.dependent_outputs).isdisjoint(verdict.outputs) for node in verdict.node_problems
     )
     assert blamed <= set(prompt)
-    if verdict.ok and not verdict.node_problems:
+    # An unwrapped list reads as a link the second time: such a prompt is for showing only.
+    if verdict.ok and not verdict.node_problems and "__value__" not in before:
         again = validate(verdict.prompt, using)
         assert json.dumps(again.prompt) == json.dumps(verdict.prompt), "conversion is done once"
         assert again.outputs == verdict.outputs

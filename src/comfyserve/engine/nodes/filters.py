@@ -22,7 +22,7 @@ from comfyserve.engine.resample import fma, resize_cropped
 
 _MODULE = "comfy_extras.nodes_post_processing"
 _CATEGORY = "image/filters"
-_TILE_ROWS = 32
+_TILE_ROWS = 16
 """Rows that are filtered at once, so that they stay in the processor's cache."""
 
 

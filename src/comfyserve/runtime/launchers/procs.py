@@ -77,38 +77,38 @@ def find_marked(marks: Mapping[str, str]) -> list[tuple[int, Mapping[str, str]]]
     ]
 
 
-def end_marked(marks: Mapping[str, str], *, timeout_s: float) -> set[int]:
-    """SIGKILL every process that carries `marks`, until there is none; return the pids killed.
+def end_marked(marks: Mapping[str, str], *, timeout_s: float) -> None:
+    """SIGKILL every process that carries `marks`, until there is none.
 
     Raises TimeoutError if some cannot be ended.
     """
-    killed: set[int] = set()
+    killed: set[ProcessName] = set()
     deadline = time.clock_gettime(time.CLOCK_MONOTONIC) + timeout_s
     while pids := [pid for pid, _ in find_marked(marks)]:
-        for pid in pids:
-            if _kill_marked(pid, marks):
-                killed.add(pid)
+        killed.update(name for pid in pids if (name := _kill_marked(pid, marks)) is not None)
         if time.clock_gettime(time.CLOCK_MONOTONIC) > deadline:
             raise TimeoutError(f"processes {pids} do not end")
         time.sleep(_POLL_S)
-    return killed
+    for name in killed:
+        reap(name)
 
 
-def _kill_marked(pid: int, marks: Mapping[str, str]) -> bool:
+def _kill_marked(pid: int, marks: Mapping[str, str]) -> ProcessName | None:
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
-        return False
+        return None
     try:
         # Looked at again, now that the pidfd rules out that the pid is another's.
         if not marks.items() <= _environment(pid).items():
-            return False
+            return None
+        name = ProcessName(pid, start_ticks(pid), boot_id())
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
+    except (ProcessLookupError, FileNotFoundError):
+        return None
     finally:
         os.close(pidfd)
-    return True
+    return name
 
 
 def _environment(pid: int) -> Mapping[str, str]:
