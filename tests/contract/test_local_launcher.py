@@ -65,10 +65,20 @@ async def ask(endpoint: Endpoint | None) -> str:
 
 async def kill(pid: int) -> None:
     """SIGKILL a process and wait for its end, whoever is its parent."""
-    pidfd = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
-    assert await asyncio.to_thread(has_ended, pidfd, timeout_s=DEADLINE_S)
-    os.close(pidfd)
+    await ended(pid)
+
+
+async def ended(pid: int) -> None:
+    """Wait for the end of a process, whoever is its parent."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert await asyncio.to_thread(has_ended, pidfd, timeout_s=DEADLINE_S)
+    finally:
+        os.close(pidfd)
 
 
 def sleeper(**env: str) -> subprocess.Popen[bytes]:
@@ -202,10 +212,12 @@ class TestWhatIsLeftBehind:
         self, launcher: LocalLauncher, root: Path, tmp_path: Path
     ) -> None:
         pid_file = tmp_path / "pid"
-        await run(launcher, python(DAEMON + LISTEN + WAIT, str(pid_file)))
+        running = await run(launcher, python(DAEMON + LISTEN + WAIT, str(pid_file)))
         shim = await shim_pid(root)
         await launcher.close()
         await kill(shim)
+        assert running.pid is not None
+        await ended(running.pid)  # by the kernel alone
         assert is_alive(int(pid_file.read_text()))
         async with opened(new_launcher(root)) as heir:
             (status,) = await heir.list()

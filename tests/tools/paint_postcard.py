@@ -42,7 +42,8 @@ def noise(shape: tuple[int, int], slope: float, seed: int) -> Field:
     spectrum = phases * frequency ** (-slope)
     spectrum[0, 0] = 0
     field = np.fft.irfft2(spectrum, shape)
-    return (field - field.mean()) / field.std()
+    normal: Field = (field - field.mean()) / field.std()
+    return normal
 
 
 def smooth(low: float, high: float, x: Field) -> Field:
@@ -92,7 +93,7 @@ def colours(heights: Field, steepness: Field) -> NDArray[np.float64]:
     return ground + (snow - ground) * white[..., None]
 
 
-def sky() -> NDArray[np.float64]:
+def sky() -> Field:
     """Return the evening sky with a glow around the sun and thin clouds."""
     y, x = np.mgrid[0:H, 0:W]
     up = 1 - y / HORIZON
@@ -106,7 +107,8 @@ def sky() -> NDArray[np.float64]:
     columns = (x * 0.16 + 60 * up).astype(int) % 512
     cloud = smooth(0.2, 2.0, cirrus[rows, columns]) * smooth(0.0, 0.25, up)
     tint = np.array((255, 226, 206)) / 255
-    return picture + (tint - picture) * (0.78 * cloud)[..., None]
+    clouded: Field = picture + (tint - picture) * (0.78 * cloud)[..., None]
+    return clouded
 
 
 def look(picture: NDArray[np.float64]) -> None:

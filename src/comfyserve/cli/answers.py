@@ -202,12 +202,25 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What is odd about a workflow without keeping it from running."""
+
+    message: str
+    details: str = ""
+    hint: str = ""
+    node_id: str | None = None
+    node_title: str | None = None
+    class_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """The answer to an accepted `POST /prompt`."""
 
     prompt_id: str
     number: float = 0.0
     node_errors: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

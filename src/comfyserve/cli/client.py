@@ -60,11 +60,6 @@ class Client:
         path = f"/deployments/{quote(name, safe='')}"
         return self._call("PUT", path, answers.Deployment, body=spec, timeout_s=timeout_s)
 
-    def catalog(self, name: str) -> Mapping[str, Any]:
-        """The node classes of a deployment, as its engine told when it was deployed."""
-        path = f"/deployments/{quote(name, safe='')}/object_info"
-        return self._get(path, dict[str, Any]).value
-
     def change_deployment(self, name: str, verb: str) -> Answer[answers.Deployment]:
         """Apply `stop`, `start` or `warm`."""
         path = f"/deployments/{quote(name, safe='')}/{verb}"
@@ -167,6 +162,11 @@ class Client:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         return self._transport.chunks(Request("GET", path))
+
+    def object_info(self, deployment: str | None) -> Mapping[str, Any]:
+        """The node classes of a deployment, through the native door."""
+        path = f"{native_prefix(deployment)}/object_info"
+        return self._decode(path, self.native(path), dict[str, Any]).value
 
     def native(self, path: str) -> bytes:
         """Read a path of the native door."""

@@ -22,7 +22,7 @@ from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
 from comfyserve.cli.transport import Transport
 from comfyserve.cli.units import duration_text, ms_text, size_text
-from comfyserve.cli.workflow_file import read_workflow, refer_to
+from comfyserve.cli.workflow_file import read_prompt, refer_to
 from comfyserve.clock import SystemClock
 from comfyserve.domain.usage import Receipt
 
@@ -98,7 +98,9 @@ def _deploy(client: Client) -> None:
 
 
 def _run(client: Client, out: Path) -> Shown:
-    file = read_workflow((out / _WORKFLOW).read_bytes(), _WORKFLOW)
+    file = read_prompt((out / _WORKFLOW).read_bytes())
+    if file is None:
+        raise CommandError(f"{_WORKFLOW} in {out} is not the example any more")
     _title(f"A workflow of {len(file.prompt)} nodes on a photograph; nothing is awake yet")
     uploaded = client.upload(_NAME, out / _PHOTOGRAPH)
     file, _ = refer_to(file, (_PHOTOGRAPH,), uploaded.reference)

@@ -165,7 +165,7 @@ def deploy(client: Client, order: Order) -> None:
     if order.as_json:
         render.emit_json(answer.json)
         return
-    classes = len(client.catalog(order.name))
+    classes = len(client.object_info(order.name))
     revision = "" if deployed.revision == 1 else f", revision {deployed.revision}"
     render.say(f"{deployed.name} is deployed and {deployed.status}{revision}", style="bold green")
     engine = f"{deployed.engine} {deployed.engine_version}".strip()

@@ -1,10 +1,11 @@
-"""From an HTTP error to an error of the command line; ComfyUI's node errors in readable lines."""
+"""From an HTTP error to an error of the command line; what is wrong with nodes in readable lines."""
 
 import json
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from comfyserve.cli.answers import Remark
 from comfyserve.cli.errors import CommandError, PromptRefused, Refused, ServerFailed, Unavailable
 from comfyserve.domain.errors import ComfyserveError, NotFound
 
@@ -43,6 +44,15 @@ def prompt_refused(body: Mapping[str, Any], titles: Mapping[str, str]) -> Prompt
     lines = list(node_lines(body["node_errors"], titles)) or list(_hint_lines(error, ""))
     message = f"the workflow was refused: {_with_details(error)}"
     return PromptRefused(message, body=body, evidence=lines)
+
+
+def remark_line(remark: Remark) -> str:
+    """A remark in one line: where, what, how to mend it."""
+    title = remark.node_title if remark.node_title != remark.class_type else None
+    shown = f' "{title}"' if title else ""
+    about = f" ({remark.class_type})" if remark.class_type else ""
+    where = f"node {remark.node_id}{shown}{about}: " if remark.node_id else ""
+    return f"{where}{remark.message} {remark.hint}".strip()
 
 
 def _of_status(

@@ -9,7 +9,7 @@ from typing import IO
 import click
 
 from comfyserve.cli import render
-from comfyserve.cli.answers import Job
+from comfyserve.cli.answers import Job, Remark
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import (
     ConnectionLost,
@@ -21,15 +21,16 @@ from comfyserve.cli.errors import (
 from comfyserve.cli.follow import Follower
 from comfyserve.cli.live import choose_view
 from comfyserve.cli.options import gather, json_option, option, server_options
-from comfyserve.cli.refusals import node_lines, prompt_refused
+from comfyserve.cli.refusals import node_lines, prompt_refused, remark_line
 from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
-from comfyserve.cli.workflow_file import WorkflowFile, read_workflow, refer_to, set_inputs
+from comfyserve.cli.workflow_file import WorkflowFile, read_prompt, refer_to, set_inputs
 from comfyserve.clock import SystemClock
 from comfyserve.domain.job import JobState
 
 _SUBMISSIONS = 3
 _SHOWN_TRACE = 12
+_SHOWN_REMARKS = 8
 _CANCEL_S = 10.0
 
 
@@ -92,7 +93,7 @@ def run(client: Client, order: Order) -> None:
     Shows on stderr the place in the queue, the wake, and each node with its steps. Prints on
     stdout the paths of the saved files, with --json the job. Ctrl-C asks whether to cancel it.
     """
-    file = read_workflow(order.workflow.read(), order.workflow.name)
+    file = _read(client, order)
     file, warnings = set_inputs(file, order.settings)
     for warning in warnings:
         render.warn(warning)
@@ -139,6 +140,7 @@ def _submit_once(
         render.warn("only a part of the workflow runs; what is wrong with the rest:")
         for line in node_lines(accepted.node_errors, file.labels()):
             render.say(f"  {line}")
+    _show_remarks(accepted.warnings)
     return accepted.prompt_id
 
 
@@ -169,6 +171,26 @@ def check_end(job: Job) -> None:
     raise JobFailed(
         f"job {job.id} failed{where}: {error.message.strip()}", code=error.code, evidence=evidence
     )
+
+
+def _read(client: Client, order: Order) -> WorkflowFile:
+    data = order.workflow.read()
+    if (file := read_prompt(data)) is not None:
+        return file
+
+    # Here, not at the top: the common case does without the converter.
+    from comfyserve.cli.conversion import convert_file
+
+    file = convert_file(data, order.workflow.name, lambda: client.object_info(order.deployment))
+    _show_remarks(file.remarks)
+    return file
+
+
+def _show_remarks(remarks: Sequence[Remark]) -> None:
+    for remark in remarks[:_SHOWN_REMARKS]:
+        render.warn(remark_line(remark))
+    if len(remarks) > _SHOWN_REMARKS:
+        render.warn(f"and {len(remarks) - _SHOWN_REMARKS} more remarks")
 
 
 def _upload(client: Client, order: Order, file: WorkflowFile) -> WorkflowFile:

@@ -1,10 +1,11 @@
-"""The file that `run` sends: read it, put values into it, name its nodes."""
+"""The prompt that `run` sends: read it, put values into it, name its nodes."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from comfyserve.cli.answers import Remark
 from comfyserve.domain.errors import InvalidInput
 
 _SHOWN_NODES = 12
@@ -12,10 +13,11 @@ _SHOWN_NODES = 12
 
 @dataclass(frozen=True, slots=True)
 class WorkflowFile:
-    """A body for `POST /prompt`. `prompt` is its graph in API format, empty if it is not that."""
+    """A body for `POST /prompt`, and the graph in it. Remarks: what was assumed to get there."""
 
     body: Mapping[str, Any]
     prompt: Mapping[str, Any]
+    remarks: tuple[Remark, ...] = ()
 
     def labels(self) -> dict[str, str]:
         """What to call each node: its title, else its class."""
@@ -26,27 +28,31 @@ class WorkflowFile:
         return replace(self, body={**self.body, "prompt": prompt}, prompt=prompt)
 
 
-def read_workflow(data: bytes, name: str) -> WorkflowFile:
-    """Read what people have: a prompt, or a whole body with a prompt in it, as JSON.
-
-    Anything else that is JSON is sent as it is: the server knows more formats than this.
-    Raises InvalidInput for what is not a JSON object.
-    """
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(
-            f"{name} is not a JSON workflow ({error}); export it from ComfyUI with "
-            "'Export (API)' and give that file"
-        ) from error
+def read_prompt(data: bytes) -> WorkflowFile | None:
+    """Read a prompt in API format, or a whole body with one in it; None for anything else."""
+    document = read_json(data)
     if not isinstance(document, dict):
-        raise InvalidInput(f"{name} holds a JSON {type(document).__name__}, not a workflow")
-    inner = document.get("prompt")
-    body = (
-        document if isinstance(inner, dict) and "class_type" not in inner else {"prompt": document}
-    )
+        return None
+    body = document if "prompt" in document and not is_prompt(document) else {"prompt": document}
     prompt = body["prompt"]
-    return WorkflowFile(body, prompt if _is_prompt(prompt) else {})
+    return WorkflowFile(body, prompt) if is_prompt(prompt) else None
+
+
+def read_json(data: bytes) -> Any:  # noqa: ANN401 - the JSON border
+    """Decode JSON; None for what is not."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_prompt(document: object) -> bool:
+    """Whether it is a graph in API format: nodes by id, each with its class."""
+    return (
+        isinstance(document, dict)
+        and bool(document)
+        and all(isinstance(node, dict) and "class_type" in node for node in document.values())
+    )
 
 
 def set_inputs(file: WorkflowFile, settings: Sequence[str]) -> tuple[WorkflowFile, list[str]]:
@@ -55,10 +61,6 @@ def set_inputs(file: WorkflowFile, settings: Sequence[str]) -> tuple[WorkflowFil
     NODE is an id, or a title or class that only one node has. VALUE is read as JSON where the
     present value is not text. Raises InvalidInput.
     """
-    if settings and not file.prompt:
-        raise InvalidInput(
-            "--set needs a workflow in API format; export it from ComfyUI with 'Export (API)'"
-        )
     prompt, warnings = dict(file.prompt), []
     for text in settings:
         key, equals, value = text.partition("=")
@@ -91,14 +93,6 @@ def refer_to(file: WorkflowFile, given: Sequence[str], reference: str) -> tuple[
                 count += 1
         prompt[node_id] = {**node, "inputs": inputs}
     return file.with_prompt(prompt) if count else file, count
-
-
-def _is_prompt(document: object) -> bool:
-    return (
-        isinstance(document, dict)
-        and bool(document)
-        and all(isinstance(node, dict) and "class_type" in node for node in document.values())
-    )
 
 
 def _label(node: Mapping[str, Any]) -> str:

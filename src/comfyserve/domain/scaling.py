@@ -51,8 +51,8 @@ def desired(load: Load, scaling: Scaling) -> int:
         return 0
     demand = load.busy + load.queued
     if load.queued and load.expected_job_s is not None and load.wake_s:
-        enough = math.ceil(min(load.queued, load.queued * load.expected_job_s / load.wake_s))
-        demand = min(demand, max(load.observed, load.busy + enough, 1))
+        enough = math.ceil(min(demand, demand * load.expected_job_s / load.wake_s))
+        demand = min(demand, max(load.observed, enough, 1))
     return max(scaling.min_replicas, min(scaling.max_replicas, demand))
 
 

@@ -64,9 +64,10 @@ def launch_spec(
         "--temp-directory", "{replica_dir}",
         "--user-directory", "{replica_dir}/user",
     )  # fmt: skip
+    extra: tuple[str, ...] = ()
     if engine.kind is EngineKind.EMBEDDED:
         command = (sys.executable, "-m", "comfyserve.engine")
-        cwd, extra = str(input_dir), ()
+        cwd = str(input_dir)
     else:
         command = (find_python(spec), "-u", "main.py")
         cwd, extra = str(Path(engine.comfyui_dir or "").absolute()), _comfyui_options(spec)

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 _IDLE_TICK_S = 5.0
 _CAPACITY_RETRY_S = 0.5
+_MARGIN_S = 0.01
 _COMING_OR_READY = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY})
 
 
@@ -145,7 +146,7 @@ class Fleet:
 
     def warm(self) -> None:
         """Have a replica ready although there is no work; it idles out as any other."""
-        if not self._supervisors:
+        if not any(supervisor.state in _COMING_OR_READY for supervisor in self.supervisors):
             self._warm_wanted = 1
             self._starts = _Starts()
             self._scale.set()
@@ -272,17 +273,26 @@ class Fleet:
         decision = decide(load, scaling)
         for replica_id in decision.drain:
             self._supervisors[replica_id].drain(Cause.IDLE)
-        wanted = max(decision.start, self._warm_wanted if not self._supervisors else 0)
-        if wanted and now < self._starts.not_before:
-            return self._starts.not_before - now
-        for _ in range(wanted):
-            await self._wake(self._cause_of_wake(load))
-        self._warm_wanted = 0
-        if any(supervisor.waits_for_capacity for supervisor in self.supervisors):
+        wanted = max(decision.start, self._warm_wanted if load.observed == 0 else 0)
+        if now >= self._starts.not_before:
+            for _ in range(wanted):
+                await self._wake(self._cause_of_wake(load))
+            self._warm_wanted = 0
+        is_short_of_room = any(supervisor.waits_for_capacity for supervisor in self.supervisors)
+        if is_short_of_room:
             self._host.relieve(self.deployment.id)
-            return _CAPACITY_RETRY_S
-        cull_in = next_cull_in(load, scaling)
-        return _IDLE_TICK_S if cull_in is None else min(_IDLE_TICK_S, cull_in + 0.01)
+        return min(self._pause(load, now), _CAPACITY_RETRY_S if is_short_of_room else _IDLE_TICK_S)
+
+    def _pause(self, load: Load, now: float) -> float:
+        """Seconds until something is due: a cull, the end of a wait in the queue, another start."""
+        spec, pauses = self.deployment.spec, [_IDLE_TICK_S]
+        if (cull_in := next_cull_in(load, spec.scaling)) is not None:
+            pauses.append(cull_in + _MARGIN_S)
+        if load.queued and spec.timeouts.queue_s > 0:
+            pauses.append(spec.timeouts.queue_s + _MARGIN_S)
+        if now < self._starts.not_before:
+            pauses.append(self._starts.not_before - now)
+        return min(pauses)
 
     def _cause_of_wake(self, load: Load) -> Cause:
         if load.queued:

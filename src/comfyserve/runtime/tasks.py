@@ -53,9 +53,8 @@ class TaskScope:
         while True:
             try:
                 return await loop()
-            except Exception as error:  # noqa: BLE001 - a loop's edge
-                task = f"{self._name}:{name}"
-                log.error("A loop died.", event_key="loop_died", task=task, exc_info=error)
+            except Exception:
+                log.exception("A loop died.", event_key="loop_died", task=f"{self._name}:{name}")
             await asyncio.sleep(_PAUSE_AFTER_DEATH_S)
 
     async def aclose(self) -> None:

@@ -170,9 +170,11 @@ class LauncherContract:
                 await asyncio.sleep(0)
             gone = await launcher.stop(replica_id, grace_s=GRACE_S)
             assert (gone.state, gone.reason) == (LaunchState.GONE, GoneReason.STOPPED)
+            assert gone.term_signal in {None, 15}  # SIGTERM was enough, however early it came
         await launcher.start("rp_d", bench.serving())
         await reach(launcher, "rp_d", LaunchState.STARTING, LaunchState.RUNNING)
-        assert (await launcher.stop("rp_d", grace_s=GRACE_S)).reason is GoneReason.STOPPED
+        gone = await launcher.stop("rp_d", grace_s=GRACE_S)
+        assert (gone.reason, gone.term_signal) == (GoneReason.STOPPED, 15)
 
     async def test_what_ignores_sigterm_is_killed_after_the_grace(
         self, bench: LauncherBench, launcher: Launcher

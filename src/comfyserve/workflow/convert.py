@@ -1,13 +1,14 @@
 """Convert a UI workflow into a prompt as ComfyUI's own frontend does (`graphToPrompt`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from comfyserve.workflow.bounds import Unbounded
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.editor import VIRTUAL, Kind, Node, Role
-from comfyserve.workflow.expansion import Scope, Unbounded, expand
+from comfyserve.workflow.expansion import Scope, expand
 from comfyserve.workflow.flavours import RULES, Flavour, FrontendRules
 from comfyserve.workflow.graph import SavedNode, UiWorkflow
 from comfyserve.workflow.group_nodes import plan_groups
@@ -34,6 +35,8 @@ class Conversion:
     problems: tuple[Problem, ...]
     nodes: Mapping[str, SavedNode]
     """Where each node of the prompt comes from."""
+    promoted: Mapping[tuple[str, str], Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """By subgraph instance and input: the node inputs of the prompt that get its value."""
 
 
 def convert(
@@ -53,23 +56,29 @@ def convert(
     report = Report()
     for sentence in workflow.dropped:
         report.part_left_out(sentence)
-    loaded = _loaded(workflow, catalog, rules)
-    sender = Sender(rules, tuple(loaded.graphs), choose, now)
-    for graph, definition in loaded.each:
-        rewiring = Rewiring(graph, definition, catalog.entries)
-        rewiring.settle(matches_types=rules.matches_types)
-        for node, slot, link in rewiring.dropped:
-            report.link_dropped(node, node.id, slot.name, link, Break.WRONG_TYPE)
-    for graph in loaded.graphs:
-        apply_primitives(graph, loaded.maker, sender.replaced)
     try:
+        loaded = _loaded(workflow, catalog, rules)
+        sender = Sender(rules, tuple(loaded.graphs), choose, now)
+        _settle(loaded, sender, report)
         scopes = expand(loaded.root, inactive_hides=rules.inactive_instance_hides_nodes)
+        writer = _Writer(Resolver(rules, loaded.maker.budget), sender, report)
+        prompt = writer.write(scopes)
     except Unbounded as unbounded:
         report.add(unbounded.problem)
         return Conversion({}, tuple(report.problems), {})
-    writer = _Writer(Resolver(rules), sender, report)
-    prompt = writer.write(scopes)
     return Conversion(prompt, tuple(report.problems), writer.nodes)
+
+
+def _settle(loaded: Loaded, sender: Sender, report: Report) -> None:
+    """Let types and the values of primitives pass on."""
+    maker = loaded.maker
+    for graph, definition in loaded.each:
+        rewiring = Rewiring(graph, definition, maker.catalog.entries, maker.budget)
+        rewiring.settle(matches_types=maker.rules.matches_types)
+        for node, slot, link in rewiring.dropped:
+            report.link_dropped(node, node.id, slot.name, link, Break.WRONG_TYPE)
+    for graph in loaded.graphs:
+        apply_primitives(graph, maker, sender.replaced)
 
 
 def _loaded(workflow: UiWorkflow, catalog: NodeCatalog, rules: FrontendRules) -> Loaded:
@@ -95,6 +104,7 @@ class _Writer:
     sender: Sender
     report: Report
     nodes: dict[str, SavedNode] = field(default_factory=dict)
+    promoted: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
 
     def write(self, scopes: list[Scope]) -> dict[str, Any]:
         prompt: dict[str, Any] = {}
@@ -132,8 +142,10 @@ class _Writer:
         match self.resolver.resolve(scope, node, index):
             case Origin(node_id, output):
                 inputs[slot.name] = [node_id, output]
-            case Value(value):
+            case Value(value, instance_id, name):
                 inputs.pop(slot.name, None)
+                place = (scope.path(node), slot.name)
+                self.promoted.setdefault((instance_id, name), []).append(place)
                 if value is not UNSET:
                     inputs[slot.name] = wrapped(value, Kind.OTHER)
             case Break() as why:

@@ -7,11 +7,14 @@ dropped), so unlike everything around them they are mutable. They live for one c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
+from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.graph import Mode, SavedLink, SavedNode
 from comfyserve.workflow.specs import InputSpec, NodeClass
 from comfyserve.workflow.values import as_text_box
+
+_MOST_TIDIED: Final = 1000
 
 
 class Kind(Enum):
@@ -237,9 +240,10 @@ class Graph:
         link = self.links.pop(slot.link, None) if slot.link is not None else None
         slot.link = None
         origin = self.by_id.get(link.origin_id) if link is not None else None
-        if link is not None and origin is not None and link.origin_slot < len(origin.outputs):
+        if link is not None and origin is not None and 0 <= link.origin_slot < len(origin.outputs):
             links = origin.outputs[link.origin_slot].links
-            if link.id in links:
+            # A stale id does no harm; looking for it among thousands, thousands of times, would.
+            if len(links) <= _MOST_TIDIED and link.id in links:
                 links.remove(link.id)
 
 
@@ -261,6 +265,7 @@ class Definition:
     graph: Graph
     inputs: list[Boundary]
     outputs: list[Boundary]
+    budget: Budget
     instances: list[Node] = field(default_factory=list)
     """Those built so far: they get new inputs as the definition does."""
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
+from comfyserve.workflow.bounds import (
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_PATHS,
+    Unbounded,
+    brief,
+    too_large,
+)
 from comfyserve.workflow.editor import Definition, Graph, Node
 from comfyserve.workflow.problems import Code, Problem
-
-MAX_NODES: Final = 200_000
-"""Nodes that one workflow may become; nested subgraphs can multiply without end."""
-MAX_DEPTH: Final = 64
-"""Subgraphs that may be nested."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,22 +33,16 @@ class Scope:
         return self.prefix + node.id
 
 
-class Unbounded(Exception):
-    """Expanding would not end, or not in reasonable space."""
-
-    def __init__(self, problem: Problem) -> None:
-        """Say it as the problem that the user gets."""
-        super().__init__(problem.message)
-        self.problem = problem
-
-
 def expand(root: Graph, *, inactive_hides: bool) -> list[Scope]:
     """Return all scopes, the root first. `inactive_hides`: see `FrontendRules`.
 
     Raises `Unbounded` before anything large is built.
     """
+    if len(root.nodes) > MAX_NODES:
+        raise Unbounded(too_large(f"{len(root.nodes)} nodes"))
     top = Scope("", root)
-    scopes, pending, count = [top], [top], len(root.nodes)
+    scopes, pending = [top], [top]
+    count, characters = len(root.nodes), 0
     while pending:
         scope = pending.pop()
         for node in scope.graph.nodes:
@@ -54,10 +50,14 @@ def expand(root: Graph, *, inactive_hides: bool) -> list[Scope]:
                 inactive_hides and scope.parent is None and not node.is_active
             ):
                 continue
-            count += len(node.definition.graph.nodes) + 1
-            if count > MAX_NODES:
-                raise Unbounded(_too_many())
             inner = _enter(scope, node, node.definition)
+            inside = len(node.definition.graph.nodes)
+            count += inside + 1
+            characters += inside * len(inner.prefix)
+            if count > MAX_NODES or characters > MAX_PATHS:
+                raise Unbounded(
+                    too_large(f"more than {MAX_NODES} nodes with its subgraphs expanded")
+                )
             scopes.append(inner)
             pending.append(inner)
     return scopes
@@ -67,7 +67,8 @@ def _enter(scope: Scope, node: Node, definition: Definition) -> Scope:
     if any(each.definition is definition for each in _instances(scope)):
         raise Unbounded(_circle(scope, node, definition))
     if scope.depth >= MAX_DEPTH:
-        raise Unbounded(_too_deep(scope, node))
+        what = f"subgraphs nested deeper than {MAX_DEPTH} levels"
+        raise Unbounded(too_large(what, scope.path(node), node.title))
     inner = Scope(f"{scope.path(node)}:", definition.graph, node, scope, scope.depth + 1)
     scope.inner[id(node)] = inner
     return inner
@@ -81,30 +82,10 @@ def _instances(scope: Scope) -> Iterator[Node]:
         at = at.parent
 
 
-def _too_many() -> Problem:
-    return Problem(
-        Code.WORKFLOW_TOO_LARGE,
-        f"The workflow becomes more than {MAX_NODES} nodes once its subgraphs are expanded.",
-        allowed=f"at most {MAX_NODES} nodes",
-        hint="Nest fewer subgraphs in each other, or split the workflow.",
-    )
-
-
-def _too_deep(scope: Scope, node: Node) -> Problem:
-    return Problem(
-        Code.WORKFLOW_TOO_LARGE,
-        f"Subgraphs are nested deeper than {MAX_DEPTH} levels.",
-        node_id=scope.path(node),
-        node_title=node.title,
-        allowed=f"at most {MAX_DEPTH} levels",
-        hint="Nest fewer subgraphs in each other.",
-    )
-
-
 def _circle(scope: Scope, node: Node, definition: Definition) -> Problem:
     return Problem(
         Code.SUBGRAPH_CIRCLE,
-        f"The subgraph {definition.name!r} contains itself.",
+        f"The subgraph {brief(definition.name)} contains itself.",
         node_id=scope.path(node),
         node_title=node.title,
         class_type=node.type,

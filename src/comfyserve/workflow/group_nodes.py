@@ -12,13 +12,16 @@ from typing import Any, Final
 
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.flavours import FrontendRules
-from comfyserve.workflow.graph import SavedNode, read_node
+from comfyserve.workflow.graph import SavedNode
+from comfyserve.workflow.reader import read_node
 from comfyserve.workflow.specs import InputSpec, NodeClass, input_spec
-from comfyserve.workflow.widgets import class_shape, is_widget_type, widget_type
+from comfyserve.workflow.widget_plans import is_widget_type, widget_type
+from comfyserve.workflow.widgets import class_shape
 
 _SEPARATORS: Final = (">", "/")
 _KNOWN_VIRTUAL: Final = frozenset({"Reroute", "PrimitiveNode", "Note", "MarkdownNote"})
 _MAX_INNER: Final = 1000
+_MAX_LINKS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def _inner_nodes(raw: object) -> Iterator[SavedNode]:
 
 
 def _links(raw: object) -> Iterator[InnerLink]:
-    for entry in raw if isinstance(raw, list) else ():
+    for entry in raw[:_MAX_LINKS] if isinstance(raw, list) else ():
         parts = entry[:4] if isinstance(entry, list) else []
         if len(parts) == 4 and all(isinstance(part, int) for part in parts):
             origin, origin_slot, target, target_slot = parts

@@ -19,9 +19,11 @@ from comfyserve.workflow.editor import (
 )
 from comfyserve.workflow.flavours import FrontendRules
 from comfyserve.workflow.specs import InputSpec, input_spec
-from comfyserve.workflow.widgets import AUTOGROW, MATCH_TYPE, is_widget, plans
+from comfyserve.workflow.widget_plans import plans
+from comfyserve.workflow.widgets import AUTOGROW, MATCH_TYPE, is_widget
 
 _MOST_SOCKETS: Final = 100
+_MOST_OPTIONS: Final = 1000
 
 
 def build_inputs(node: Node, specs: tuple[InputSpec, ...], rules: FrontendRules) -> None:
@@ -64,7 +66,7 @@ def set_option(node: Node, widget: Widget, value: object) -> None:
     widget.value = value
     widgets = node.widgets
     if widgets[-1] is widget:
-        if value:
+        if value and len(widgets) < _MOST_OPTIONS:
             name = f"option{len(widgets) - 1}"
             widgets.append(Widget(name, Kind.OPTION, "", None, is_saved=True, is_sent=True))
     elif not value and widgets[-2] is widget and not widgets[-1].value:

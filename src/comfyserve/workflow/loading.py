@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.editor import (
     Boundary,
@@ -94,19 +95,20 @@ def load(
     rules: FrontendRules,
     group_types: Mapping[str, NodeClass],
 ) -> Loaded:
-    """Build the editor's state for a workflow; nothing in the file makes this fail.
+    """Build the editor's state for a workflow.
 
+    Raises `Unbounded` where a file asks for more than there is room for; nothing else makes it fail.
     `group_types`: legacy group nodes as classes, see `group_nodes`.
     """
-    counters = Counters(workflow.last_node_id)
+    counters, budget = Counters(workflow.last_node_id), Budget()
     definitions = {
         saved.id: Definition(
-            saved.id, saved.name, Graph(), _sides(saved.inputs), _sides(saved.outputs)
+            saved.id, saved.name, Graph(), _sides(saved.inputs), _sides(saved.outputs), budget
         )
         for saved in workflow.definitions
     }
     renumbering = renumber(workflow, counters, rules)
-    maker = NodeMaker(catalog, rules, definitions, group_types)
+    maker = NodeMaker(catalog, rules, definitions, group_types, budget)
     order = innermost_first(workflow.definitions)
     loaded = Loaded(Graph(), definitions, [definitions[s.id] for s in order], counters, maker)
     for saved in order:
@@ -223,6 +225,7 @@ def _fill_instance(instance: Node, rules: FrontendRules) -> None:
 
 
 def _fresh_slots(definition: Definition) -> list[Slot]:
+    definition.budget.make(len(definition.inputs) + len(definition.outputs))
     return [Slot(side.name, side.type, boundary=side) for side in definition.inputs]
 
 

@@ -11,16 +11,21 @@ from enum import StrEnum
 from typing import Final
 
 from comfyserve.workflow.metadata_media import (
+    Text,
     flac_comments,
     mp4_tags,
     webm_tags,
     webp_texts,
 )
 
-MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
+MAX_TEXT_BYTES: Final = 32 * 1024 * 1024
 """Longest text that is taken; compressed ones are not unpacked beyond it."""
 KEYS: Final = ("prompt", "workflow")
 _MAX_CHUNKS: Final = 100_000
+_MAX_PACKED: Final = 8
+"""Compressed texts of one file that are looked into."""
+_LONGEST_KEY: Final = 80
+_LONGEST_FIELD: Final = 1000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
@@ -54,7 +59,7 @@ def read_embedded(data: bytes) -> Embedded | None:
     for key, raw in _READERS[container](memoryview(data)):
         name = key.lower()
         if name in KEYS and name not in found and len(raw) <= MAX_TEXT_BYTES:
-            found[name] = raw.decode("utf-8", "replace")
+            found[name] = _decoded(bytes(raw))
         if len(found) == len(KEYS):
             break
     return Embedded(container, found)
@@ -73,9 +78,9 @@ def container_of(data: bytes) -> Container | None:
     return Container.WEBM if data[:4] == b"\x1a\x45\xdf\xa3" else None
 
 
-def png_texts(data: memoryview) -> Iterator[tuple[str, bytes]]:
+def png_texts(data: memoryview) -> Iterator[Text]:
     """Go through the text chunks of a PNG, the `comf` chunks of animated ones among them."""
-    at = len(_PNG)
+    at, packed = len(_PNG), 0
     for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
             return
@@ -83,40 +88,47 @@ def png_texts(data: memoryview) -> Iterator[tuple[str, bytes]]:
         body = data[at + 8 : at + 8 + size]
         if len(body) < size or kind == b"IEND":
             return
-        if kind in (b"tEXt", b"zTXt", b"iTXt", b"comf"):
-            yield from _text_chunk(kind, body)
+        if kind in (b"tEXt", b"comf"):
+            yield from _plain_text(body)
+        elif kind in (b"zTXt", b"iTXt") and packed < _MAX_PACKED:
+            packed += 1
+            yield from _packed_text(kind, body)
         at += size + 12
 
 
-def _text_chunk(kind: bytes, body: memoryview) -> Iterator[tuple[str, bytes]]:
-    head = bytes(body[:80]).partition(b"\0")
-    key = head[0].decode("latin-1")
-    if not head[1] or key.lower() not in KEYS:
+def _plain_text(body: memoryview) -> Iterator[Text]:
+    key, rest = _key(body)
+    if key.lower() in KEYS:
+        yield key, rest
+
+
+def _packed_text(kind: bytes, body: memoryview) -> Iterator[Text]:
+    key, rest = _key(body)
+    if key.lower() not in KEYS:
         return
-    rest = body[len(head[0]) + 1 :]
-    if kind in (b"tEXt", b"comf"):
-        # ComfyUI writes ASCII; others write UTF-8 against the rules.
-        yield key, _as_utf8(bytes(rest[: MAX_TEXT_BYTES + 1]))
-    elif kind == b"zTXt":
-        text = unpacked(rest[1:])
-        if text is not None:
-            yield key, _as_utf8(text)
-    else:
-        yield from _international(key, rest)
+    text: memoryview | bytes | None = (
+        unpacked(rest[1:]) if kind == b"zTXt" else _international(rest)
+    )
+    if text is not None:
+        yield key, text
 
 
-def _international(key: str, rest: memoryview) -> Iterator[tuple[str, bytes]]:
-    """Read what follows the key of an iTXt chunk: flag, method, language, translated key, text."""
+def _key(body: memoryview) -> tuple[str, memoryview]:
+    """Return the key of a text chunk and what follows it; no key where it does not end."""
+    key, end, _ = bytes(body[:_LONGEST_KEY]).partition(b"\0")
+    return (key.decode("latin-1"), body[len(key) + 1 :]) if end else ("", body)
+
+
+def _international(rest: memoryview) -> memoryview | bytes | None:
+    """Return the text of an iTXt chunk, behind flag, method, language and translated key."""
     is_packed = bytes(rest[:1]) == b"\x01"
     tail = rest[2:]
     for _ in range(2):
-        end = bytes(tail[:1000]).find(b"\0")
+        end = bytes(tail[:_LONGEST_FIELD]).find(b"\0")
         if end < 0:
-            return
+            return None
         tail = tail[end + 1 :]
-    text = unpacked(tail) if is_packed else bytes(tail[: MAX_TEXT_BYTES + 1])
-    if text is not None:
-        yield key, text
+    return unpacked(tail) if is_packed else tail
 
 
 def unpacked(data: memoryview) -> bytes | None:
@@ -129,15 +141,15 @@ def unpacked(data: memoryview) -> bytes | None:
     return None if unpacker.unconsumed_tail else text
 
 
-def _as_utf8(raw: bytes) -> bytes:
+def _decoded(raw: bytes) -> str:
+    """Return a text; ComfyUI writes ASCII, others UTF-8 or what PNG asks for, Latin-1."""
     try:
-        raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw.decode("latin-1").encode("utf-8")
-    return raw
+        return raw.decode("latin-1")
 
 
-_Reader = Callable[[memoryview], Iterator[tuple[str, bytes]]]
+_Reader = Callable[[memoryview], Iterator[Text]]
 _READERS: Final[Mapping[Container, _Reader]] = {
     Container.PNG: png_texts,
     Container.WEBP: webp_texts,

@@ -4,15 +4,17 @@ All readers go through a view of the bytes and yield `(key, text)`; a size that 
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 _MAX_ENTRIES: Final = 10_000
 _MAX_DEPTH: Final = 8
 
-_ByteOrder = Literal["little", "big"]
+Text: TypeAlias = tuple[str, memoryview | bytes]
+"""A key and the bytes of its text: a view where they stand in the file as they are."""
+_ByteOrder: TypeAlias = Literal["little", "big"]
 
 
-def webp_texts(data: memoryview) -> Iterator[tuple[str, bytes]]:
+def webp_texts(data: memoryview) -> Iterator[Text]:
     """Go through the EXIF texts of a WEBP: ComfyUI writes `prompt:{...}` and `workflow:{...}`."""
     at = 12
     for _ in range(_MAX_ENTRIES):
@@ -25,7 +27,7 @@ def webp_texts(data: memoryview) -> Iterator[tuple[str, bytes]]:
         at += 8 + size + size % 2
 
 
-def exif_texts(tiff: memoryview) -> Iterator[tuple[str, bytes]]:
+def exif_texts(tiff: memoryview) -> Iterator[Text]:
     """Go through the texts of the first directory of a TIFF structure that look like `key:value`."""
     order: _ByteOrder = "little" if bytes(tiff[:2]) == b"II" else "big"
     if bytes(tiff[:2]) not in (b"II", b"MM"):
@@ -43,10 +45,10 @@ def exif_texts(tiff: memoryview) -> Iterator[tuple[str, bytes]]:
         value = tiff[offset : offset + size]
         key, colon, _ = bytes(value[:40]).partition(b":")
         if colon and len(value) == size:
-            yield key.decode("latin-1"), bytes(value[len(key) + 1 :]).rstrip(b"\0")
+            yield key.decode("latin-1"), value[len(key) + 1 : -1 if value[-1] == 0 else None]
 
 
-def flac_comments(data: memoryview) -> Iterator[tuple[str, bytes]]:
+def flac_comments(data: memoryview) -> Iterator[Text]:
     """Go through the Vorbis comments of a FLAC file, behind an ID3 tag if there is one."""
     at = 0
     if bytes(data[:3]) == b"ID3":
@@ -72,7 +74,7 @@ def _syncsafe(raw: memoryview) -> int:
     return size
 
 
-def _vorbis_comments(block: memoryview) -> Iterator[tuple[str, bytes]]:
+def _vorbis_comments(block: memoryview) -> Iterator[Text]:
     vendor = int.from_bytes(block[:4], "little")
     at = 4 + vendor
     count = int.from_bytes(block[at : at + 4], "little")
@@ -84,18 +86,18 @@ def _vorbis_comments(block: memoryview) -> Iterator[tuple[str, bytes]]:
             return
         key, equals, _ = bytes(comment[:40]).partition(b"=")
         if equals:
-            yield key.decode("latin-1"), bytes(comment[len(key) + 1 :])
+            yield key.decode("latin-1"), comment[len(key) + 1 :]
         at += 4 + size
 
 
-def mp4_tags(data: memoryview) -> Iterator[tuple[str, bytes]]:
+def mp4_tags(data: memoryview) -> Iterator[Text]:
     """Go through the tags of an MP4: names in `keys`, values in `ilst`, both inside `moov`."""
     for kind, body in _boxes(data):
         if kind == b"moov":
             yield from _movie_tags(body, 0)
 
 
-def _movie_tags(body: memoryview, depth: int) -> Iterator[tuple[str, bytes]]:
+def _movie_tags(body: memoryview, depth: int) -> Iterator[Text]:
     for kind, inner in _boxes(body):
         if kind == b"meta":
             yield from _meta_tags(inner)
@@ -103,7 +105,7 @@ def _movie_tags(body: memoryview, depth: int) -> Iterator[tuple[str, bytes]]:
             yield from _movie_tags(inner, depth + 1)
 
 
-def _meta_tags(body: memoryview) -> Iterator[tuple[str, bytes]]:
+def _meta_tags(body: memoryview) -> Iterator[Text]:
     # QuickTime has no version before the boxes, MP4 has.
     boxes = dict(_boxes(body if bytes(body[4:8]) == b"hdlr" else body[4:]))
     names = _key_names(boxes.get(b"keys", memoryview(b"")))
@@ -111,7 +113,7 @@ def _meta_tags(body: memoryview) -> Iterator[tuple[str, bytes]]:
         index = int.from_bytes(kind, "big") - 1
         for inner_kind, value in _boxes(item):
             if inner_kind == b"data" and 0 <= index < len(names) and len(value) >= 8:
-                yield names[index], bytes(value[8:])
+                yield names[index], value[8:]
 
 
 def _key_names(body: memoryview) -> list[str]:
@@ -147,7 +149,7 @@ _SEGMENT, _TAGS, _TAG, _SIMPLE = 0x18538067, 0x1254C367, 0x7373, 0x67C8
 _NAME, _STRING = 0x45A3, 0x4487
 
 
-def webm_tags(data: memoryview) -> Iterator[tuple[str, bytes]]:
+def webm_tags(data: memoryview) -> Iterator[Text]:
     """Go through the tags of a WebM or Matroska file."""
     for kind, segment in _elements(data):
         if kind != _SEGMENT:
@@ -160,13 +162,13 @@ def webm_tags(data: memoryview) -> Iterator[tuple[str, bytes]]:
                     yield from _simple_tags(tag)
 
 
-def _simple_tags(tag: memoryview) -> Iterator[tuple[str, bytes]]:
+def _simple_tags(tag: memoryview) -> Iterator[Text]:
     for kind, body in _elements(tag):
         if kind == _SIMPLE:
             parts = dict(_elements(body))
             if _NAME in parts and _STRING in parts:
                 name = bytes(parts[_NAME][:100]).decode("latin-1")
-                yield name, bytes(parts[_STRING])
+                yield name, parts[_STRING]
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:

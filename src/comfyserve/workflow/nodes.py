@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
+from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.editor import Definition, Graph, Kind, Node, Output, Role, Slot, Widget
 from comfyserve.workflow.flavours import FrontendRules
@@ -11,13 +13,8 @@ from comfyserve.workflow.graph import SavedNode
 from comfyserve.workflow.live_inputs import build_inputs, choose, grow, set_option
 from comfyserve.workflow.specs import NodeClass
 from comfyserve.workflow.values import UNSET, as_text
-from comfyserve.workflow.widgets import (
-    CONTROL_NAME,
-    ClassShape,
-    class_shape,
-    is_forced,
-    trailing_plans,
-)
+from comfyserve.workflow.widget_plans import CONTROL_NAME
+from comfyserve.workflow.widgets import ClassShape, class_shape, is_forced, trailing_plans
 
 _RENAMED: Final = {
     "T2IAdapterLoader": "ControlNetLoader",
@@ -51,6 +48,7 @@ _PACK_ONLY: Final[Mapping[str, Role]] = {
 """Node types that well-known packs have in the frontend only; a server class of the name goes first."""
 _CONTROLS: Final = frozenset({"fixed", "increment", "decrement", "randomize", True, False})
 _SEEDS: Final = frozenset({"seed", "noise_seed"})
+_MOST_GUESSED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,7 @@ class NodeMaker:
     definitions: Mapping[str, Definition]
     group_types: Mapping[str, NodeClass]
     """Legacy group nodes as classes of their own, by node type."""
+    budget: Budget
 
     def make(self, saved: SavedNode, node_id: str) -> Node:
         """Make the bare node, as the editor does for all nodes before it fills in any."""
@@ -115,11 +114,13 @@ class NodeMaker:
         if not shape.is_dynamic:
             node.inputs = shape.slots()
             node.widgets = [plan.build() for plan in shape.widgets]
+            self.budget.make(len(node.inputs) + len(node.widgets))
             return
         node.is_regular = False
         build_inputs(node, shape.specs, self.rules)
         if node.node_class is not None:
             node.widgets += [p.build() for p in trailing_plans(node.node_class, self.rules)]
+        self.budget.make(len(node.inputs) + len(node.widgets))
 
     def fill(self, node: Node, graph: Graph) -> None:
         """Take over slots and values from the file; instances are filled by `subgraphs`."""
@@ -270,12 +271,15 @@ def _guessed_widgets(saved: SavedNode) -> Iterable[Widget]:
     if named is None and isinstance(saved.values, Mapping):
         named = saved.values
     if named is not None:
-        return [_guess(str(name), value) for name, value in named.items() if name != CONTROL_NAME]
+        pairs = islice(named.items(), _MOST_GUESSED)
+        return [_guess(str(name), value) for name, value in pairs if name != CONTROL_NAME]
     values = list(saved.values) if isinstance(saved.values, Sequence) else []
     found: list[Widget] = []
     at = 0
     for entry in saved.inputs:
-        if entry.widget is None or at >= len(values):
+        if len(found) == _MOST_GUESSED or at >= len(values):
+            break
+        if entry.widget is None:
             continue
         found.append(_guess(entry.widget, values[at]))
         at += 1

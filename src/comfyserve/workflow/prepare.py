@@ -11,9 +11,9 @@ from comfyserve.workflow.convert import convert
 from comfyserve.workflow.display import Labels
 from comfyserve.workflow.flavours import Flavour
 from comfyserve.workflow.formats import Format, Recognised, recognise
-from comfyserve.workflow.graph import parse_ui
 from comfyserve.workflow.metadata import KEYS, MAX_TEXT_BYTES, Container, read_embedded
 from comfyserve.workflow.problems import Code, Problem, Severity
+from comfyserve.workflow.reader import parse_ui
 from comfyserve.workflow.validate import Verdict, validate
 from comfyserve.workflow.values import Choose, first_choice
 

@@ -12,7 +12,7 @@ from comfyserve.workflow.editor import Graph, Kind, Node, Role, Slot, Widget
 from comfyserve.workflow.nodes import NodeMaker
 from comfyserve.workflow.specs import InputSpec, input_spec
 from comfyserve.workflow.values import UNSET, as_number, round_to_precision, round_to_step
-from comfyserve.workflow.widgets import plain_kind
+from comfyserve.workflow.widget_plans import plain_kind
 
 _REPLACES: Final = "Run widget replace on values"
 _IGNORED_IN_MERGE: Final = frozenset(
@@ -149,7 +149,7 @@ def _targets(node: Node, graph: Graph) -> Iterator[tuple[str, Node, Slot]]:
     for link_id in node.outputs[0].links if node.outputs else ():
         link = graph.links.get(link_id)
         target = graph.by_id.get(link.target_id) if link is not None else None
-        if link is not None and target is not None and link.target_slot < len(target.inputs):
+        if link is not None and target is not None and 0 <= link.target_slot < len(target.inputs):
             yield link_id, target, target.inputs[link.target_slot]
 
 

@@ -49,8 +49,12 @@ def _targets(definition: Definition, links: Sequence[str]) -> Iterator[tuple[Slo
     for link_id in links:
         link = graph.links.get(link_id)
         node = graph.by_id.get(link.target_id) if link is not None else None
-        slot = node.slot_with(link_id) if node is not None else None
-        if node is not None and slot is not None:
+        if node is None:
+            definition.budget.search(1)
+            continue
+        definition.budget.search(len(node.inputs))
+        slot = node.slot_with(link_id)
+        if slot is not None:
             yield slot, node
 
 
@@ -74,6 +78,7 @@ def promote(definition: Definition, slot: Slot, rules: FrontendRules) -> None:
 def _indexed_targets(definition: Definition, links: Sequence[str]) -> Iterator[tuple[Slot, Node]]:
     graph = definition.graph
     for link_id in links:
+        definition.budget.search(1)
         link = graph.links.get(link_id)
         node = graph.by_id.get(link.target_id) if link is not None else None
         if link is not None and node is not None and 0 <= link.target_slot < len(node.inputs):

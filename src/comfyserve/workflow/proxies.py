@@ -21,11 +21,13 @@ from comfyserve.workflow.editor import (
     Slot,
     Widget,
 )
-from comfyserve.workflow.graph import SUBGRAPH_INPUT_ID, node_id
+from comfyserve.workflow.graph import SUBGRAPH_INPUT_ID
 from comfyserve.workflow.promotion import copy_widget, property_list, source_of, texts
+from comfyserve.workflow.reader import node_id
 
 _LEGACY_PREFIX: Final = re.compile(r"\s*(\d+)\s*:\s*(.+)")
 _MAX_PREFIXES: Final = 100
+_MAX_NAME: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _without_prefix(definition: Definition, entry: ProxyEntry) -> ProxyEntry:
     if _resolves(definition, entry.source_id, entry.name):
         return entry
     name, deepest = entry.name, entry.disambiguator
-    for _ in range(_MAX_PREFIXES):
+    for _ in range(_MAX_PREFIXES if len(name) <= _MAX_NAME else 0):
         match = _LEGACY_PREFIX.fullmatch(name)
         if match is None:
             break
@@ -118,6 +120,7 @@ def _resolves(definition: Definition, source_id: str, name: str) -> bool:
             return False
         if node.role is not Role.INSTANCE or node.definition is None:
             return node.widget(name) is not None
+        definition.budget.search(len(node.definition.inputs))
         inner = next((b for b in node.definition.inputs if b.name == name), None)
         source = source_of(node.definition, inner) if inner is not None else None
         if source is None:
@@ -128,6 +131,7 @@ def _resolves(definition: Definition, source_id: str, name: str) -> bool:
 
 def _linked_input(instance: Node, definition: Definition, entry: ProxyEntry) -> str | None:
     """Return the input of the instance that already leads to the entry's widget."""
+    definition.budget.search(len(instance.inputs))
     for slot in instance.inputs:
         source = source_of(definition, slot.boundary) if slot.boundary is not None else None
         if source is not None and source.node.id == entry.source_id and source.name == entry.name:
@@ -173,6 +177,7 @@ def _promote_more(
 def _slot_of_widget(source: Node, entry: ProxyEntry) -> Slot | None:
     """Return the input slot of the named widget, or of the nested one that is meant."""
     if source.role is Role.INSTANCE and source.definition is not None:
+        source.definition.budget.search(len(source.inputs))
         for slot in source.inputs:
             inner = source_of(source.definition, slot.boundary) if slot.boundary else None
             if entry.disambiguator is not None:
@@ -246,6 +251,8 @@ def _is_alike(first: Widget | None, other: Widget | None) -> bool:
 
 def _add_input(definition: Definition, base: str, kind: str) -> Boundary:
     """Add an input to a definition and to all of its instances."""
+    definition.budget.search(2 * len(definition.inputs))
+    definition.budget.make(len(definition.instances))
     taken = {boundary.name for boundary in definition.inputs}
     name, count = base, 1
     while name in taken:
@@ -262,8 +269,10 @@ def _connect(
 ) -> None:
     """Lead an input of a definition to a slot, in place of what was connected there."""
     graph = definition.graph
+    definition.budget.search(len(definition.inputs) * (1 + len(definition.instances)))
     if slot.link is not None:
         for other in definition.inputs:
+            definition.budget.search(len(other.links))
             if slot.link in other.links:
                 other.links.remove(slot.link)
         graph.disconnect(slot)

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from comfyserve.workflow.bounds import brief
 from comfyserve.workflow.editor import Node
 from comfyserve.workflow.problems import Code, Problem, Severity
 from comfyserve.workflow.resolve import Break
 
 MAX_PROBLEMS: Final = 500
 """Warnings that one conversion gives; a file can be wrong in as many places as it has nodes."""
+_MAX_NAMES: Final = 30
 
 
 @dataclass(slots=True)
@@ -38,11 +40,12 @@ class Report:
 
     def unknown_class(self, node: Node, node_id: str) -> None:
         """Say that the catalog does not have a class, and what was made of its node."""
-        named = ", ".join(widget.name for widget in node.widgets) or "none"
+        names = [brief(widget.name) for widget in node.widgets[:_MAX_NAMES]]
+        named = ", ".join(names) or "none"
         self.add(
             Problem(
                 Code.UNKNOWN_CLASS,
-                f"The node class {node.type!r} is not in this deployment's catalog.",
+                f"The node class {brief(node.type)} is not in this deployment's catalog.",
                 details=f"It was kept as it is, with the values that the file names: {named}.",
                 node_id=node_id,
                 node_title=node.title,
@@ -58,7 +61,7 @@ class Report:
         self.add(
             Problem(
                 Code.LINK_DROPPED,
-                f"The connection to {slot!r} was dropped: {why.value}.",
+                f"The connection to {brief(slot)} was dropped: {why.value}.",
                 details=f"link {link}",
                 node_id=node_id,
                 node_title=node.title,
@@ -75,7 +78,7 @@ class Report:
         self.add(
             Problem(
                 Code.DUPLICATE_NODE_ID,
-                f"Two nodes have the id {node_id!r}; this one was left out.",
+                f"Two nodes have the id {brief(node_id)}; this one was left out.",
                 node_id=node_id,
                 node_title=node.title,
                 class_type=node.type,
@@ -89,7 +92,7 @@ class Report:
         self.add(
             Problem(
                 Code.NEEDS_EDITOR,
-                f"The value of {input_name!r} is made in the browser and is not in the file.",
+                f"The value of {brief(input_name)} is made in the browser and is not in the file.",
                 node_id=node_id,
                 node_title=node.title,
                 class_type=node.type,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.editor import Graph, Node, Role
 from comfyserve.workflow.expansion import Scope
 from comfyserve.workflow.flavours import FrontendRules
@@ -30,6 +31,10 @@ class Value:
     """The promoted widget that stands in for a connection."""
 
     value: Any
+    instance_id: str
+    """The subgraph instance that holds it."""
+    name: str
+    """The input of that instance."""
 
 
 class Break(StrEnum):
@@ -78,6 +83,7 @@ class Resolver:
     """Follows connections by the rules of a flavour."""
 
     rules: FrontendRules
+    budget: Budget
 
     def resolve(self, scope: Scope, node: Node, slot: int) -> Found:
         """Return what an input gets, `None` for nothing."""
@@ -86,6 +92,7 @@ class Resolver:
             return near
         walk = _Walk(scope, node, slot, None, is_input=True)
         while True:
+            self.budget.search(1)
             if not walk.is_new():
                 return Break.CIRCLE
             is_done, found = self._input(walk) if walk.is_input else self._output(walk)
@@ -119,7 +126,9 @@ class Resolver:
         outer = instance.inputs[index]
         if outer.link is None:
             promoted = outer.promoted
-            return True, None if promoted is None else Value(promoted.value)
+            if promoted is None:
+                return True, None
+            return True, Value(promoted.value, parent.path(instance), outer.name)
         if outer.link not in parent.graph.links:
             return True, Break.NO_RECORD
         walk.at_input(parent, instance, index, None)
@@ -174,6 +183,7 @@ class Resolver:
         name = _connection_name(walk.node)
         scope: Scope | None = walk.scope
         while scope is not None and name:
+            self.budget.search(len(scope.graph.nodes))
             setter = _setter(scope.graph, name)
             if setter is not None and setter.inputs:
                 walk.at_input(scope, setter, 0, walk.type)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.editor import Definition, Graph, Link, Node, Output, Role, Slot
 from comfyserve.workflow.graph import SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID
 from comfyserve.workflow.resolve import are_compatible
@@ -25,13 +26,12 @@ class Rewiring:
     """The subgraph definition that the graph is the inside of."""
     entries: Mapping[str, Mapping[str, Any]]
     """The catalog's entries: they say which outputs follow which inputs."""
+    budget: Budget
     dropped: list[tuple[Node, Slot, str]] = field(default_factory=list)
     """Connections that did not fit: node, input and the id of the link."""
-    steps_left: int = 0
 
     def settle(self, *, matches_types: bool) -> None:
         """Pass types on, first through matching inputs, then through reroutes."""
-        self.steps_left = _STEPS_PER_NODE * (len(self.graph.nodes) + 1)
         if matches_types:
             for node in self.graph.nodes:
                 for slot in node.inputs:
@@ -44,8 +44,10 @@ class Rewiring:
     def _match(self, node: Node, slot: Slot) -> None:
         """Settle the group of one matching input, then those that hang on its outputs."""
         pending = [(node, slot)]
-        while pending and self.steps_left > 0:
-            self.steps_left -= 1
+        for _ in range(_STEPS_PER_NODE * (len(self.graph.nodes) + 1)):
+            if not pending:
+                return
+            self.budget.search(len(pending[-1][0].inputs))
             node, slot = pending.pop()
             key = slot.match
             group = [each for each in node.inputs if each.match == key]
@@ -83,7 +85,7 @@ class Rewiring:
             return _ANY
         if link.origin_id == SUBGRAPH_INPUT_ID and self.definition is not None:
             sides = self.definition.inputs
-            return sides[link.origin_slot].type if link.origin_slot < len(sides) else _ANY
+            return sides[link.origin_slot].type if 0 <= link.origin_slot < len(sides) else _ANY
         origin = self.graph.by_id.get(link.origin_id)
         if origin is None or not 0 <= link.origin_slot < len(origin.outputs):
             return _ANY
@@ -105,8 +107,8 @@ class Rewiring:
     def _upstream(self, node: Node) -> tuple[list[Node], str | None]:
         """Return the reroutes up to the first node, and the type it makes; `None`: nobody knows."""
         chain, seen = [node], {id(node)}
-        while self.steps_left > 0:
-            self.steps_left -= 1
+        while True:
+            self.budget.search(1)
             slot = chain[-1].inputs[0] if chain[-1].inputs else None
             if slot is None or slot.link is None:
                 return chain, ""
@@ -115,20 +117,16 @@ class Rewiring:
             if link is None or origin is None:
                 return chain, None
             if origin.role is not Role.REROUTE:
-                outputs = origin.outputs
-                return chain, outputs[link.origin_slot].type if link.origin_slot < len(
-                    outputs
-                ) else ""
+                known = 0 <= link.origin_slot < len(origin.outputs)
+                return chain, origin.outputs[link.origin_slot].type if known else ""
             if id(origin) in seen:
                 return chain, None
             seen.add(id(origin))
             chain.append(origin)
-        return chain, None
 
     def _downstream(self, node: Node) -> Iterator[Node]:
         pending, seen = [node], {id(node)}
-        while pending and self.steps_left > 0:
-            self.steps_left -= 1
+        while pending:
             for output in pending.pop().outputs[:1]:
                 for _, target, _slot in self._targets(output):
                     if target.role is Role.REROUTE and id(target) not in seen:
@@ -137,6 +135,7 @@ class Rewiring:
                         yield target
 
     def _targets(self, output: Output) -> Iterator[tuple[Link, Node, Slot]]:
+        self.budget.search(len(output.links))
         for link_id in output.links:
             link = self.graph.links.get(link_id)
             target = self.graph.by_id.get(link.target_id) if link is not None else None
@@ -161,7 +160,7 @@ class Rewiring:
             if link is None or link.target_id != SUBGRAPH_OUTPUT_ID:
                 continue
             sides = self.definition.outputs
-            if link.target_slot >= len(sides):
+            if not 0 <= link.target_slot < len(sides):
                 continue
             if not are_compatible(output.type, sides[link.target_slot].type):
                 sides[link.target_slot].links.clear()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ class Sender:
     """All graphs in which `%Node.widget%` looks for its node, inner ones first."""
     choose: Choose
     now: datetime | None
+    named: dict[str, Node] = field(default_factory=dict)
+    """The nodes by alias, then by title; filled when first looked for."""
 
     def inputs(self, node: Node, *, is_shown: bool) -> dict[str, Any]:
         """Return the inputs that the widgets of a node give. `is_shown`: it is in the root graph."""
@@ -79,12 +81,20 @@ class Sender:
 
     def _find(self, name: str, widget_name: str) -> str | None:
         """Return the value of a widget, of the node of that alias or else of that title."""
-        nodes = [node for graph in self.graphs for node in graph.nodes]
-        node = next((each for each in nodes if self._alias(each) == name), None)
-        if node is None:
-            node = next((each for each in nodes if each.title == name), None)
+        if not self.named:
+            self._name_all()
+        node = self.named.get(name)
         widget = node.widget(widget_name) if node is not None else None
         return None if widget is None else as_text(widget.value)
+
+    def _name_all(self) -> None:
+        nodes = [node for graph in self.graphs for node in graph.nodes]
+        for node in nodes:
+            alias = self._alias(node)
+            if isinstance(alias, str):
+                self.named.setdefault(alias, node)
+        for node in nodes:
+            self.named.setdefault(node.title, node)
 
     def _alias(self, node: Node) -> object:
         if _ALIAS in node.properties or node.role is not Role.CLASS:

@@ -14,8 +14,15 @@ def ungroup(loaded: Loaded, plans: Mapping[str, GroupPlan]) -> None:
     counters = loaded.counters
     for graph in loaded.graphs:
         counters.node = max(counters.node, *(number_of(node.id) for node in graph.nodes), 0)
-    for group in [node for node in loaded.root.nodes if node.role is Role.GROUP]:
-        _Unpacking(loaded, loaded.root, group, plans[group.type]).run()
+    root = loaded.root
+    groups = [node for node in root.nodes if node.role is Role.GROUP]
+    for group in groups:
+        loaded.maker.budget.make(len(plans[group.type].nodes))
+        _Unpacking(loaded, root, group, plans[group.type]).run()
+    root.nodes = [node for node in root.nodes if node.role is not Role.GROUP]
+    for group in groups:
+        if root.by_id.get(group.id) is group:
+            del root.by_id[group.id]
 
 
 class _Unpacking:
@@ -36,9 +43,6 @@ class _Unpacking:
                 self._connect(origin, link.origin_slot, target, link.target_slot)
         self._reconnect_inputs()
         self._reconnect_outputs()
-        self.graph.nodes.remove(self.group)
-        if self.graph.by_id.get(self.group.id) is self.group:
-            del self.graph.by_id[self.group.id]
 
     def _ids(self) -> list[str]:
         """Return the ids of the inner nodes in the prompt.
@@ -120,7 +124,7 @@ class _Unpacking:
 
     def _pass_by(self, target: Node, link: Link) -> None:
         """Lead a link of a bypassed group to its input of the very same type."""
-        if link.target_slot >= len(target.inputs):
+        if not 0 <= link.target_slot < len(target.inputs):
             return
         wanted = target.inputs[link.target_slot].type
         inputs = self.group.inputs

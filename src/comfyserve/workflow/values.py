@@ -23,13 +23,19 @@ class Unset(Enum):
 
 UNSET: Final[Literal[Unset.UNSET]] = Unset.UNSET
 
-_COMMENTS: Final = re.compile(r"/\*[\s\S]*?\*/|//[^\n\r\u2028\u2029]*")
+_COMMENT_START: Final = re.compile(r"/[*/]")
+_LINE_END: Final = re.compile(r"[\n\r\u2028\u2029]")
 _ESCAPED_BRACE: Final = re.compile(r"\\([{}|])")
 _PATTERN: Final = re.compile(r"%([^%]+)%")
 _UNSAFE_IN_FILE_NAME: Final = re.compile(r"[/?<>\\:*|\"\x00-\x1f\x7f]")
 _DATE_PART: Final = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _MAX_PROMPT_DEPTH: Final = 100
+_MAX_PROMPT: Final = 200_000
+_MAX_REPLACED: Final = 1000
+_MAX_REPLACEMENT: Final = 10_000
 _LONGEST_NUMBER: Final = 400
+_LARGEST: Final = 10**300
+_MAX_LIST_DEPTH: Final = 20
 
 
 def first_choice(_count: int) -> int:
@@ -40,9 +46,12 @@ def first_choice(_count: int) -> int:
 def dynamic_prompt(text: str, choose: Choose, *, depth: int = 0) -> str:
     """Strip comments, replace `{a|b}` by one alternative (nesting allowed), unescape braces.
 
-    Alternatives nested deeper than 100 levels are left as they are.
+    Alternatives nested deeper than 100 levels are left as they are, as are texts of more than 200,000
+    characters.
     """
-    text = _COMMENTS.sub("", text)
+    if len(text) > _MAX_PROMPT:
+        return text
+    text = _without_comments(text)
     if "{" not in text or depth >= _MAX_PROMPT_DEPTH:
         return _ESCAPED_BRACE.sub(r"\1", text)
     result: list[str] = []
@@ -60,6 +69,30 @@ def dynamic_prompt(text: str, choose: Choose, *, depth: int = 0) -> str:
             result.append(char)
             at += 1
     return _ESCAPED_BRACE.sub(r"\1", "".join(result))
+
+
+def _without_comments(text: str) -> str:
+    """Strip `/*...*/` and `//...`; one that is not closed stays."""
+    kept: list[str] = []
+    at = 0
+    while (start := _COMMENT_START.search(text, at)) is not None:
+        if start[0] == "//":
+            line = _LINE_END.search(text, start.end())
+            end = len(text) if line is None else line.start()
+        else:
+            closed = text.find("*/", start.end())
+            if closed < 0:  # then no later one is closed either
+                return "".join(
+                    (*kept, text[at : start.start()], _without_lines(text, start.start()))
+                )
+            end = closed + 2
+        kept.append(text[at : start.start()])
+        at = end
+    return "".join((*kept, text[at:]))
+
+
+def _without_lines(text: str, at: int) -> str:
+    return re.sub(r"//[^\n\r\u2028\u2029]*", "", text[at:])
 
 
 def _alternatives(text: str, at: int) -> tuple[list[str], int]:
@@ -90,19 +123,22 @@ def replace_patterns(
 ) -> str:
     """Replace `%Node.widget%` by what `find(node, widget)` gives and `%date:FORMAT%` by the time.
 
-    Patterns that `find` does not know stay, as do dates where nobody said what time it is.
+    Patterns that `find` does not know stay, as do dates where nobody said what time it is, and all
+    behind the first thousand.
     """
 
     def replacement(match: re.Match[str]) -> str:
         parts = match[1].split(".")
         if len(parts) == 2:
             found = find(parts[0], parts[1])
-            return match[0] if found is None else _UNSAFE_IN_FILE_NAME.sub("_", found)
+            if found is None:
+                return match[0]
+            return _UNSAFE_IN_FILE_NAME.sub("_", found[:_MAX_REPLACEMENT])
         if parts[0].startswith("date:") and now is not None:
             return format_date(parts[0].removeprefix("date:"), now)
         return match[0]
 
-    return _PATTERN.sub(replacement, text) if "%" in text else text
+    return _PATTERN.sub(replacement, text, count=_MAX_REPLACED) if "%" in text else text
 
 
 def format_date(pattern: str, now: datetime) -> str:
@@ -118,8 +154,8 @@ def format_date(pattern: str, now: datetime) -> str:
     return _DATE_PART.sub(part, pattern)
 
 
-def as_text(value: object) -> str:
-    """Write a value as JavaScript's `String` does."""
+def as_text(value: object, *, depth: int = 0) -> str:
+    """Write a value as JavaScript's `String` does; lists nested deeper than 20 levels are empty."""
     match value:
         case None | Unset.UNSET:
             return ""
@@ -128,7 +164,8 @@ def as_text(value: object) -> str:
         case float() if value.is_integer() and abs(value) < 1e21:
             return str(int(value))
         case list():
-            return ",".join(map(as_text, value))
+            inner = value if depth < _MAX_LIST_DEPTH else ()
+            return ",".join(as_text(each, depth=depth + 1) for each in inner)
         case dict():
             return "[object Object]"
         case _:
@@ -146,7 +183,7 @@ def as_number(value: object) -> float | int | None:
         case None:
             return 0
         case bool() | int():
-            return int(value)
+            return int(value) if -_LARGEST < value < _LARGEST else None
         case float():
             return value if math.isfinite(value) else None
         case str() if len(value) < _LONGEST_NUMBER:

@@ -86,9 +86,9 @@ def _vector(value: object, default: Mapping[str, float]) -> dict[str, float]:
     return {axis: value[axis] for axis in "xyz"}
 
 
-def _ratio(width: object, height: object) -> float:
+def _ratio(width: object, height: object) -> float | None:
     if not (_is_number(width) and _is_number(height) and height):
-        return 1
+        return None
     ratio = width / height
     return 1 if ratio == 1 else ratio
 

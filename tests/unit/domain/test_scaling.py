@@ -157,7 +157,8 @@ def test_the_next_look_is_when_something_is_ripe(load: Load, scaling: Scaling) -
         (Load(queued=1, idle=(("rp_1", 9.0),)), Scaling(max_replicas=3), 0),
         (Load(queued=4, busy=1), Scaling(max_replicas=8), 4),
         # Twenty short jobs are done before a second replica would be awake.
-        (Load(queued=20, busy=1, expected_job_s=0.1, wake_s=30.0), Scaling(max_replicas=8), 1),
+        (Load(queued=20, busy=1, expected_job_s=0.1, wake_s=30.0), Scaling(max_replicas=8), 0),
+        (Load(queued=20, busy=1, expected_job_s=4.0, wake_s=30.0), Scaling(max_replicas=8), 2),
         (Load(queued=20, busy=1, expected_job_s=60.0, wake_s=30.0), Scaling(max_replicas=8), 7),
         (Load(queued=3, expected_job_s=0.0, wake_s=30.0), Scaling(max_replicas=8), 1),
         (Load(queued=3, expected_job_s=5.0, wake_s=0.0), Scaling(max_replicas=8), 3),
