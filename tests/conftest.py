@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hypothesis
@@ -164,20 +165,31 @@ async def _no_blocking_call() -> AsyncIterator[None]:
 
 
 def _or_in_a_test(can_block: Callable[..., bool]) -> Callable[..., bool]:
-    """A test may block its own loop, also through a plain function of ours; our coroutines not."""
+    """A test may block its own loop, also through a plain function of ours; our coroutines not.
+
+    A logged trace may: it shows lines of source files.
+    """
 
     def may(*args: object, **kwargs: object) -> bool:
-        return can_block(*args, **kwargs) or _innermost_coroutine().startswith(_TESTS)
+        return can_block(*args, **kwargs) or any(map(_is_exempt, _frames_of_this_step()))
 
     return may
 
 
-def _innermost_coroutine() -> str:
-    """The file of the coroutine that runs just now; empty in a callback of the loop."""
+def _frames_of_this_step() -> Iterator[FrameType]:
+    """The calls that led here, up to the coroutine or the callback that the loop runs."""
     frame = inspect.currentframe()
-    while frame is not None and not frame.f_code.co_flags & _COROUTINE_FLAGS:
+    while frame is not None:
+        yield frame
+        if frame.f_code.co_flags & _COROUTINE_FLAGS:
+            return
         frame = frame.f_back
-    return "" if frame is None else frame.f_code.co_filename
+
+
+def _is_exempt(frame: FrameType) -> bool:
+    code = frame.f_code
+    is_test = code.co_flags & _COROUTINE_FLAGS and code.co_filename.startswith(_TESTS)
+    return bool(is_test) or "/structlog/" in code.co_filename
 
 
 def _living_children() -> set[int]:

@@ -19,7 +19,7 @@ from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.deploy import Deployer
-from comfyserve.runtime.gpus import read_inventory, visible
+from comfyserve.runtime.gpus import ask_inventory, visible
 from comfyserve.runtime.launchers.local import LocalLauncher
 from comfyserve.runtime.runtime import Runtime
 from comfyserve.runtime.supervisor import Parts
@@ -69,7 +69,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             )
         )
         bus = Bus()
-        inventory = await asyncio.to_thread(read_inventory)
+        inventory = await ask_inventory()
         launcher = LocalLauncher(
             home / "replicas",
             environ=os.environ,

@@ -235,6 +235,14 @@ class TestWhatIsLeftBehind:
             assert running.pid is not None
             assert not is_alive(running.pid)
 
+    async def test_a_replica_whose_record_was_removed_ends_with_its_lease(
+        self, launcher: LocalLauncher, root: Path, tmp_path: Path
+    ) -> None:
+        running = await run(launcher, replace(SERVING, lease_s=1.0))
+        assert running.pid is not None
+        (root / "rp_a").rename(tmp_path / "elsewhere")
+        await ended(running.pid)
+
     async def test_a_stop_also_ends_what_has_no_record(
         self, launcher: LocalLauncher, root: Path, tmp_path: Path
     ) -> None:
@@ -563,8 +571,8 @@ class TestLog:
         )
         limit = 1_000_000
         began = asyncio.get_running_loop().time()
-        gone = await run(launcher, replace(python(flood + LISTEN), log_limit_bytes=limit))
-        assert gone.exit_code == 0
+        await launcher.start("rp_a", replace(python(flood), log_limit_bytes=limit))
+        assert (await reach(launcher, "rp_a", S.GONE)).exit_code == 0
         assert asyncio.get_running_loop().time() - began < DEADLINE_S
         kept = sum(path.stat().st_size for path in (root / "rp_a" / "log").iterdir())
         assert limit / 2 < kept <= limit

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,16 +94,19 @@ class EngineProcess:
         """Run a prompt to its end; return its history entry."""
         return self.finish(self.submit(prompt, **more))
 
+    def start(self, prompt: dict[str, Any], **more: Any) -> str:
+        """Queue a prompt and wait until it runs; return its id."""
+        prompt_id = self.submit(prompt, **more)
+        wait_until(
+            lambda: prompt_id in [item[1] for item in self.get("/queue").json["queue_running"]]
+        )
+        return prompt_id
+
     def finish(self, prompt_id: str) -> dict[str, Any]:
         """Wait until a prompt is over; return its history entry."""
-        pause = threading.Event()
-        for _ in range(int(_TIMEOUT_S / 0.01)):
-            history = self.get(f"/history/{prompt_id}").json
-            if prompt_id in history:
-                entry: dict[str, Any] = history[prompt_id]
-                return entry
-            pause.wait(0.01)
-        raise TimeoutError(prompt_id)
+        wait_until(lambda: self.get(f"/history/{prompt_id}").json != {})
+        entry: dict[str, Any] = self.get(f"/history/{prompt_id}").json[prompt_id]
+        return entry
 
     def end(self, number: int = signal.SIGTERM, timeout_s: float = 10.0) -> int:
         """Send a signal and return the exit code."""
@@ -113,6 +116,16 @@ class EngineProcess:
         if self._reader is not None:
             self._reader.join(timeout_s)
         return code
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Look again and again, for half a minute at most."""
+    pause = threading.Event()
+    for _ in range(int(_TIMEOUT_S / 0.01)):
+        if is_so():
+            return
+        pause.wait(0.01)
+    raise TimeoutError
 
 
 @contextmanager

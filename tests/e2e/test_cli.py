@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,17 @@ def test_an_upload_reaches_the_node_that_names_it(cli: Cli, write: Write, tmp_pa
     ran = cli("run", write(workflow), "--input", "mine.png")
     assert ran.code == 0, ran.err
     assert "warning" not in ran.err
+
+
+def test_the_editors_export_and_a_saved_picture_run_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    with as_file(files("comfyserve") / "examples") as examples:
+        photograph, export = examples / "postcard.jpg", examples / "postcard.json"
+        first = cli("run", str(export), "--input", str(photograph), "--set", "15.filename_prefix=a")
+    assert first.code == 0, first.err
+    picture_path = next(line for line in first.out.splitlines() if "/temp/" not in line)
+    again = cli("run", picture_path, "--set", "15.filename_prefix=b")
+    assert again.code == 0, again.err
+    assert any("/b_" in line for line in again.out.splitlines())
 
 
 def test_a_workflow_with_an_error_is_refused_and_says_how_to_mend_it(

@@ -63,7 +63,7 @@ def test_our_id_is_kept_and_the_coerced_prompt_is_shown(engine: EngineProcess) -
 
 
 def test_waiting_prompts_are_seen_ordered_and_taken_back(engine: EngineProcess) -> None:
-    running_id = engine.submit(sleep(60))
+    running_id = engine.start(sleep(60))
     later = engine.submit(text("later"))
     front = engine.submit(text("front"), front=True)
     numbered = engine.submit(text("numbered"), number=-1000)

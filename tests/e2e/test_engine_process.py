@@ -5,13 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.e2e.engine_process import EngineProcess, running, starting
+from tests.e2e.engine_process import EngineProcess, running, starting, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -51,9 +50,7 @@ def test_it_ends_at_once_when_told_to(tmp_path: Path, number: signal.Signals) ->
 def test_it_ends_at_once_in_the_middle_of_a_prompt(tmp_path: Path) -> None:
     hang = {"1": {"class_type": "TestingHang", "inputs": {"seconds": 60, "heeds_interrupt": False}}}
     with running(tmp_path) as engine:
-        engine.submit(hang)
-        while not engine.get("/queue").json["queue_running"]:
-            pass
+        engine.start(hang)
         assert engine.end(timeout_s=5) == 0
 
 
@@ -233,13 +230,3 @@ def test_memory_is_allocated_for_a_while(engine: EngineProcess) -> None:
 def resident_kb(status: Path) -> int:
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1])
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Look again and again, for ten seconds."""
-    pause = threading.Event()
-    for _ in range(1000):
-        if is_so():
-            return
-        pause.wait(0.01)
-    raise TimeoutError

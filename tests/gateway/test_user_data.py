@@ -133,6 +133,7 @@ async def test_writing(door: FileDoor) -> None:
     # A name that is encoded twice is decoded twice, as ComfyUI does.
     assert (await door.get("/userdata/a%2520%25C3%25BC%252Fb.json")).body == b"third"
     assert (await door.get("/api/userdata/a%20%C3%BC%2Fb.json", Range="bytes=0-1")).body == b"th"
+    assert (await door.get("/d/dp_1/api/userdata/a%20%C3%BC%2Fb.json")).body == b"third"
     directory = await door.ask("POST", "/userdata/a%20%C3%BC", data=b"x")
     assert (directory.status, directory.json()["error"]["type"]) == (400, "invalid_filename")
     assert (await door.ask("POST", f"/userdata/{'x' * 300}", data=b"x")).status == 400

@@ -128,6 +128,28 @@ async def test_the_page_and_its_files(home: Path, installation: Path) -> None:
         assert (await door.ask("POST", "/assets/app.js")).status == 404
 
 
+async def test_under_a_path_absolute_imports_stay_in_the_deployment(
+    home: Path, installation: Path
+) -> None:
+    script = (
+        "import { app } from \"/scripts/app.js\"\nimport '/extensions/core/clip.js';\n"
+        'const lazy = import( "/lib/x.js");\nimport "./near.js"\n'
+        'import far from "https://x.org/scripts/a.js"\nconst from = "/scripts/text.js";\n'
+    )
+    write(installation / "custom_nodes" / "packed" / "front" / "scripts" / "ui.js", script)
+    async with page_of(home, spec_of(installation)) as door:
+        assert (await door.get("/extensions/packed/ui.js")).body.decode() == script
+        under = await door.get("/d/dp_1/extensions/packed/ui.js")
+        assert under.body.decode() == (
+            'import { app } from "/d/dp_1/scripts/app.js"\n'
+            "import '/d/dp_1/extensions/core/clip.js';\n"
+            'const lazy = import( "/d/dp_1/lib/x.js");\nimport "./near.js"\n'
+            'import far from "https://x.org/scripts/a.js"\nconst from = "/scripts/text.js";\n'
+        )
+        assert under.headers["content-type"] == "text/javascript"
+        assert (await door.get("/d/dp_1/assets/app.js")).body == b"import './other.js'"
+
+
 async def test_newer_versions_keep_no_copies(home: Path, installation: Path) -> None:
     async with page_of(home, spec_of(installation), "0.33.0") as door:
         front = await door.get("/")

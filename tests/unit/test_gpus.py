@@ -5,9 +5,17 @@ from dataclasses import dataclass, field
 import pynvml
 import pytest
 
-from comfyserve.runtime.gpus import Gpu, Inventory, is_type, read_inventory, short_type, visible
+from comfyserve.runtime.gpus import (
+    Gpu,
+    Inventory,
+    ask_inventory,
+    is_type,
+    short_type,
+    visible,
+)
 from comfyserve.runtime.launchers.base import LaunchSpec, PendingReason
 from comfyserve.runtime.launchers.local_gpus import GpuLedger, NoRoom
+from comfyserve.runtime.nvml import read_inventory
 
 GIB = 1024**3
 
@@ -190,3 +198,7 @@ def test_a_ledger_names_what_there_is() -> None:
         refused = GpuLedger(gpus).take("rp_a", wish)
         assert isinstance(refused, NoRoom)
         assert (refused.reason, refused.message) == (PendingReason.INFEASIBLE, message)
+
+
+async def test_the_server_asks_in_a_process_of_its_own() -> None:
+    assert await ask_inventory() == read_inventory()

@@ -15,7 +15,7 @@ from comfyserve.cli.comfyui_checks import check_comfyui
 from comfyserve.cli.errors import CommandError
 from comfyserve.cli.options import gather, json_option, option, server_options
 from comfyserve.cli.units import count_text
-from comfyserve.runtime.gpus import read_inventory
+from comfyserve.runtime.nvml import read_inventory
 from comfyserve.settings import load_settings
 
 _MARKS = {

@@ -35,9 +35,8 @@ def _option_of(field: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...
     if isinstance(default, bool):
         return option(name, field.name, is_flag=True, default=None, envvar=env, help=sentence)
     if default not in ("", {}):
-        sentence += (
-            f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
-        )
+        is_whole = isinstance(default, float) and default.is_integer()
+        sentence += f" Default: {int(default) if is_whole else default}."
     return option(
         name,
         field.name,

@@ -19,6 +19,7 @@ from comfyserve.gateway.errors import native_error
 from comfyserve.gateway.metrics import metrics
 from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.resolve import resolve
+from comfyserve.gateway.v2.app import V2Door, is_v2
 from comfyserve.gateway.ws import native_socket
 
 log = structlog.get_logger()
@@ -67,11 +68,12 @@ NATIVE_JOBS: tuple[Row, ...] = (
 
 
 class GatewayApp:
-    """The one ASGI application: control API, metrics, and the native door of each deployment."""
+    """The one ASGI application: control API, metrics, and the doors of each deployment."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._control = control_app(gateway)
+        self._v2 = V2Door(gateway)
         self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
         self._plain = {(row.method, path): row for path, row in _rows() if "{" not in path}
         self.state = self._control.state
@@ -82,17 +84,21 @@ class GatewayApp:
             await self._control(scope, receive, send)
             return
         scope["app"] = self
+        is_http = scope["type"] == "http"
+        refuse = self._v2.refuse if is_http and is_v2(scope["path"]) else _refuse
         try:
-            await self._serve_native(scope, receive, send)
+            await self._serve_deployment(scope, receive, send)
         except ComfyserveError as error:
-            await _refuse(error, scope, receive, send)
+            await refuse(error, scope, receive, send)
         except Exception:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])
-            await _refuse(ComfyserveError(_DEFECT), scope, receive, send)
+            await refuse(ComfyserveError(_DEFECT), scope, receive, send)
 
-    async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        principal = await authenticate(scope, gateway.store.tokens, gateway.settings.domain)
+        principal = self._v2.bearer(scope) or await authenticate(
+            scope, gateway.store.tokens, gateway.settings.domain
+        )
         if scope["path"] == "/metrics":
             principal.require(READ)
             await (await metrics(gateway))(scope, receive, send)
@@ -110,6 +116,9 @@ class GatewayApp:
         )
         scope["path"] = found.path
         scope["state"] = {"target": target, "principal": principal, "prefix": found.prefix}
+        if is_v2(found.path):
+            await self._v2(scope, receive, send)
+            return
         row = self._plain.get((scope.get("method", ""), found.path))
         if row is None:
             await self._native(scope, receive, send)

@@ -29,17 +29,24 @@ _PLAIN_ENCODINGS = frozenset({b"", b"7bit", b"8bit", b"binary"})
 class Form:
     """A form as it arrived. Of fields with one name the first counts, as with ComfyUI.
 
-    `filename` is None without a file; `file` holds its bytes until the form is left.
+    `filename` is None without a file; `file` holds its bytes until the form is left. `listed` has
+    every text of the one field that may come several times.
     """
 
     texts: Mapping[str, str]
     filename: str | None
     file: Incoming
+    listed: tuple[str, ...] = ()
 
 
 @asynccontextmanager
 async def received_form(
-    request: Request, blobs: BlobStore, *, file_field: str, limit_bytes: int
+    request: Request,
+    blobs: BlobStore,
+    *,
+    file_field: str,
+    limit_bytes: int,
+    list_field: str | None = None,
 ) -> AsyncIterator[Form | None]:
     """Read the body as a form whose file is the field `file_field`; None if it is no form.
 
@@ -54,11 +61,11 @@ async def received_form(
         raise _too_large(limit_bytes)
     file = blobs.begin()
     try:
-        parts = _Parts(file_field)
+        parts = _Parts(file_field, list_field)
         await _read(
             request, _parser(options.get(b"boundary", b""), parts), parts, file, limit_bytes
         )
-        yield Form(parts.texts, parts.filename, file)
+        yield Form(parts.texts, parts.filename, file, tuple(parts.listed))
     finally:
         await asyncio.to_thread(file.discard)
 
@@ -90,12 +97,14 @@ async def _read(
 class _Parts:
     """What the parser calls: sorts the parts into texts, the file, and what nobody asked for."""
 
-    def __init__(self, file_field: str) -> None:
+    def __init__(self, file_field: str, list_field: str | None = None) -> None:
         self.texts: dict[str, str] = {}
+        self.listed: list[str] = []
         self.filename: str | None = None
         self.arrived = bytearray()
         self.is_complete = False
         self._file_field = file_field
+        self._list_field = list_field
         self._seen: set[str] = set()
         self._parts = 0
         self._headers: dict[bytes, bytes] = {}
@@ -144,7 +153,7 @@ class _Parts:
         self._name, filename = _disposition(self._headers.get(b"content-disposition", b""))
         is_first = self._name not in self._seen
         self._seen.add(self._name)
-        if not is_first:
+        if not is_first and self._name != self._list_field:
             self._sink = None
         elif not filename:
             self._sink = bytearray()
@@ -170,11 +179,14 @@ class _Parts:
         if self._sink is None or self._sink is self.arrived:
             return
         try:
-            self.texts[self._name] = self._sink.decode()
+            text = self._sink.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput(
                 f"the field '{self._name[:80]}' is not UTF-8 text", code="invalid_form"
             ) from error
+        self.texts.setdefault(self._name, text)
+        if self._name == self._list_field:
+            self.listed.append(text)
 
     def on_end(self) -> None:
         """The last boundary was seen."""

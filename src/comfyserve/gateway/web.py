@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -21,6 +22,11 @@ from comfyserve.gateway.web_roots import WebRoots, find_web_roots
 _DAY_S = 86_400
 _PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _EXAMPLES = "/api/workflow_templates/"
+_EXTENSIONS = "/extensions/"
+# Custom nodes import ComfyUI's own scripts like this; under `/d/NAME/` that would miss them.
+_ABSOLUTE_IMPORT = re.compile(
+    rb"""\b(?:from|import)\s*\(?\s*["']/(?=(?:scripts|extensions|lib)/)"""
+)
 
 
 async def web_file(request: Request) -> Response | None:
@@ -34,10 +40,15 @@ async def web_file(request: Request) -> Response | None:
         return _plain_page(target, roots)
     for root, inner in _places(roots, path):
         handle = await asyncio.to_thread(_open_beneath, root, inner)
-        if handle is not None:
-            headers = {"content-type": content_type_of(inner)}
-            headers |= _cache_headers(path, target.version)
-            return await send_file(request, OpenFile.of(handle), headers)
+        if handle is None:
+            continue
+        opened = OpenFile.of(handle)
+        headers = {"content-type": content_type_of(inner)} | _cache_headers(path, target.version)
+        prefix = request.state.prefix
+        if prefix and path.startswith(_EXTENSIONS) and path.endswith(".js"):
+            script = await asyncio.to_thread(_read_script, opened, prefix)
+            return Response(script, headers=headers)
+        return await send_file(request, opened, headers)
     return None
 
 
@@ -92,8 +103,8 @@ def _places(roots: WebRoots, path: str) -> tuple[tuple[Path, str], ...]:
         directories, inner = roots.templates, path.removeprefix("/templates/")
     elif path.startswith("/docs/"):
         directories, inner = roots.docs, path.removeprefix("/docs/")
-    elif path.startswith("/extensions/"):
-        name, _, rest = path.removeprefix("/extensions/").partition("/")
+    elif path.startswith(_EXTENSIONS):
+        name, _, rest = path.removeprefix(_EXTENSIONS).partition("/")
         if name in roots.extensions:
             directories, inner = (roots.extensions[name],), rest
     return tuple((directory, inner) for directory in directories)
@@ -105,6 +116,12 @@ def _open_beneath(root: Path, inner: str) -> int | None:
     if not parts or Path(os.path.realpath(root)) != root:
         return None
     return open_file(root, parts)
+
+
+def _read_script(opened: OpenFile, prefix: str) -> bytes:
+    """A script of a custom node whose `/scripts/app.js` is that of its own deployment."""
+    with opened.file as file:
+        return _ABSOLUTE_IMPORT.sub(rb"\g<0>" + prefix.encode()[1:] + b"/", file.read())
 
 
 def _cache_headers(path: str, version: tuple[int, ...]) -> dict[str, str]:

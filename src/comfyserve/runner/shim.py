@@ -271,7 +271,8 @@ class Shim:
 
     def _read_lease(self) -> None:
         if not self._stop_reason:
-            self._lease_until = _deadline(self._order.path("lease")) or _NEVER
+            # Without its record nobody can renew it any more: what was said last then holds.
+            self._lease_until = _deadline(self._order.path("lease")) or self._lease_until
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ from comfyserve.domain.errors import EngineError
 
 _CALL_TIMEOUT_S = 30.0
 _CHUNK_BYTES = 256 * 1024
+_READING = aiohttp.ClientTimeout(sock_connect=_CALL_TIMEOUT_S, sock_read=_CALL_TIMEOUT_S)
+# An engine that is stuck does not answer a goodbye.
+_GOODBYE = aiohttp.ClientWSTimeout(ws_close=1.0)
 PREVIEW_WITH_METADATA = 4
 
 
@@ -166,7 +169,9 @@ class ComfyClient:
         """Stream a file through `/view`; None if there is no such file."""
         query = {"filename": filename, "subfolder": subfolder, "type": kind}
         with _as_engine_error("GET /view"):
-            async with self._session.get(f"{self.base_url}/view", params=query) as answer:
+            async with self._session.get(
+                f"{self.base_url}/view", params=query, timeout=_READING
+            ) as answer:
                 if answer.status in {400, 403, 404}:
                     yield None
                 elif answer.status != 200:
@@ -178,9 +183,13 @@ class ComfyClient:
     async def listen(self, client_id: str) -> AsyncIterator[AsyncIterator[News]]:
         """Open `/ws` under `client_id` and yield the news; `Hushed` is the last."""
         with _as_engine_error("GET /ws"):
-            socket = await self._session.ws_connect(
-                f"{self.base_url}/ws", params={"clientId": client_id}, max_msg_size=0
-            )
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                socket = await self._session.ws_connect(
+                    f"{self.base_url}/ws",
+                    params={"clientId": client_id},
+                    max_msg_size=0,
+                    timeout=_GOODBYE,
+                )
         try:
             hello = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
             await socket.send_json(hello)
@@ -224,13 +233,14 @@ def _decode(body: bytes, path: str) -> Any:  # noqa: ANN401 - the JSON border
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError:
-        # ComfyUI writes NaN and Infinity (Python's json does); msgspec refuses them.
+        # ComfyUI writes what Python's json does and msgspec refuses: NaN, half surrogate pairs.
         return _decode_lenient(body, path)
 
 
 def _decode_lenient(body: bytes, path: str) -> Any:  # noqa: ANN401 - the JSON border
     try:
-        return json.loads(body)
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        return json.loads(text.encode("utf-8", "replace"))
     except ValueError as error:
         raise EngineError(f"the engine's answer to {path} is not JSON: {error}") from error
 

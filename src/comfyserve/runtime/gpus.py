@@ -1,13 +1,15 @@
-"""The GPUs of this host, as NVIDIA's management library (NVML) lists them."""
+"""The GPUs of this host: which there are, which are seen, and what they are called."""
 
+import asyncio
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import pynvml
+import msgspec
 
 ANY = "any"
+_ANSWER_TIMEOUT_S = 30.0
 
 _GIB = 1024**3
 # One product name, two memory sizes: which one it is decides whether a model fits.
@@ -40,36 +42,30 @@ class Inventory:
     problem: str = ""
 
 
-class Memory(Protocol):
-    """NVML's answer about memory, in bytes."""
+async def ask_inventory() -> Inventory:
+    """Ask the driver what there is. Never fails: no driver means no GPU. Takes up to a second.
 
-    total: int
-
-
-class Nvml(Protocol):
-    """What is used of the module `pynvml`."""
-
-    def nvmlInit(self) -> None: ...  # noqa: N802 - NVML's own name, as below
-    def nvmlShutdown(self) -> None: ...  # noqa: N802
-    def nvmlDeviceGetCount(self) -> int: ...  # noqa: N802
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> object: ...  # noqa: N802
-    def nvmlDeviceGetUUID(self, handle: object) -> str: ...  # noqa: N802
-    def nvmlDeviceGetName(self, handle: object) -> str: ...  # noqa: N802
-    def nvmlDeviceGetMemoryInfo(self, handle: object) -> Memory: ...  # noqa: N802
-
-
-def read_inventory(nvml: Nvml = pynvml) -> Inventory:
-    """Ask the driver what there is. Never fails: no driver means no GPU. Takes up to a second."""
+    A process of its own does it: the driver's library stays out of this one, with its memory and
+    its ways to fail.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "comfyserve.runtime.nvml",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
-        nvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return Inventory(problem=str(error))
-    try:
-        return _read(nvml)
-    except pynvml.NVMLError as error:
-        return Inventory(problem=str(error))
-    finally:
-        nvml.nvmlShutdown()
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            out, complaint = await process.communicate()
+        return msgspec.json.decode(out, type=Inventory)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return Inventory(problem=f"the driver did not answer within {_ANSWER_TIMEOUT_S:g} s")
+    except msgspec.DecodeError:
+        last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:]
+        return Inventory(problem=last[0] if last else "the driver gave no answer")
 
 
 def visible(gpus: Sequence[Gpu], setting: str | None) -> tuple[Gpu, ...]:
@@ -105,27 +101,6 @@ def is_type(gpu: Gpu, wanted: str | None) -> bool:
         return True
     canonical = re.sub(r"[\s_]", "", wanted.upper()).removesuffix("GB")
     return gpu.type == canonical or gpu.type.startswith(f"{canonical}-")
-
-
-def _read(nvml: Nvml) -> Inventory:
-    gpus: list[Gpu] = []
-    problems: list[str] = []
-    for index in range(nvml.nvmlDeviceGetCount()):
-        try:
-            gpus.append(_read_one(nvml, index))
-        except pynvml.NVMLError as error:
-            problems.append(f"GPU {index}: {error}")  # one that fell off the bus
-    return Inventory(tuple(gpus), "; ".join(problems))
-
-
-def _read_one(nvml: Nvml, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-    try:
-        memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    except pynvml.NVMLError_NotSupported:
-        memory_bytes = 0
-    return Gpu(index, uuid, short_type(name, memory_bytes), name, memory_bytes)
 
 
 def _is_named(gpu: Gpu, entry: str) -> bool:

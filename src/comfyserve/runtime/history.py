@@ -178,7 +178,9 @@ def read_rejection(rejected: Rejected) -> JobError:
     error = rejected.body.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     nodes = rejected.body.get("node_errors")
-    first = next(iter(nodes.items()), (None, {})) if isinstance(nodes, dict) else (None, {})
+    first: tuple[str | None, Any] = (None, {})
+    if isinstance(nodes, dict):
+        first = next(iter(nodes.items()), first)
     return JobError(
         "engine_rejected",
         f"the engine refused the prompt ({rejected.status}): {message}",

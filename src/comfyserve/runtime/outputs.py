@@ -1,7 +1,7 @@
 """Take a job's files out of its replica, so that results outlive it, and name them in public."""
 
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfyserve.clock import Clock
@@ -18,17 +18,25 @@ class OutputIngest:
 
     Every dict with a `filename` counts, under whatever key a node reports it (`images`, `gifs`,
     `audio`, `3d`, unknown ones). A cached run reports an earlier run's files: they are fetched
-    all the same and become this job's assets over the same blob.
+    all the same and become this job's assets over the same blob. `earlier` are the assets that
+    this attempt had stored before its server was restarted: they are found again by their bytes.
     """
 
     def __init__(
-        self, job: Job, client: ComfyClient, store: Store, clock: Clock, temp_expiry_s: float
+        self,
+        job: Job,
+        client: ComfyClient,
+        store: Store,
+        clock: Clock,
+        temp_expiry_s: float,
+        earlier: Sequence[Asset] = (),
     ) -> None:
         self._job = job
         self._client = client
         self._store = store
         self._clock = clock
         self._temp_expiry_s = temp_expiry_s
+        self._earlier = {(asset.node_id, asset.type, asset.digest): asset for asset in earlier}
         self._known: dict[tuple[str, str, str], Asset | None] = {}
         self._nodes: dict[str, Any] = {}
 
@@ -72,6 +80,8 @@ class OutputIngest:
                 async for chunk in chunks:
                     await writer.write(chunk)
                 blob = await writer.commit()
+        if (asset := self._earlier.pop((node_id, kind, blob.digest), None)) is not None:
+            return asset
         now = self._clock.now()
         return await self._store.assets.add(
             NewAsset(

@@ -7,9 +7,10 @@ import aiohttp
 from comfyserve.runtime.comfy import ComfyClient
 from comfyserve.runtime.launchers.base import Launcher, LaunchState, LaunchStatus
 
-_FIRST_PAUSE_S = 0.005
-_LONGEST_PAUSE_S = 0.1
-_PAUSE_GROWTH = 1.2
+_SHORTEST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.25
+# The pause grows with the time waited, so that looking costs at most this share of a start.
+_PAUSE_SHARE = 0.02
 _ANSWER_TIMEOUT_S = 5.0
 
 
@@ -17,7 +18,8 @@ async def await_ready(
     launcher: Launcher, session: aiohttp.ClientSession, replica_id: str, *, timeout_s: float
 ) -> LaunchStatus | None:
     """Wait until the replica's engine answers; None when it ended or `timeout_s` passed."""
-    pause = _FIRST_PAUSE_S
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     try:
         async with asyncio.timeout(timeout_s):
             while True:
@@ -28,8 +30,8 @@ async def await_ready(
                     base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
                     if await ComfyClient(session, base_url).is_alive(_ANSWER_TIMEOUT_S):
                         return status
-                await asyncio.sleep(pause)
-                pause = min(_LONGEST_PAUSE_S, pause * _PAUSE_GROWTH)
+                pause = _PAUSE_SHARE * (loop.time() - began)
+                await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, pause)))
     except TimeoutError:
         return None
 

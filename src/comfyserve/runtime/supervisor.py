@@ -172,17 +172,17 @@ class Supervisor:
             if self.state in {ReplicaState.DRAINING, ReplicaState.STOPPING}:
                 await self._execute(scope, (Effect.TERMINATE,))
             return
-        await self._parts.store.replicas.save(self.replica)
-        await self._parts.store.usage.open(
-            Segment(
-                replica_id=self.id,
-                deployment_id=self.replica.deployment_id,
-                kind=SegmentKind.STARTING,
-                started_at=self.replica.created_at,
-                gpu=self.replica.gpu,
-                price_per_hour=self.terms.price_per_hour,
-            )
+        starting = Segment(
+            replica_id=self.id,
+            deployment_id=self.replica.deployment_id,
+            kind=SegmentKind.STARTING,
+            started_at=self.replica.created_at,
+            gpu=self.replica.gpu,
+            price_per_hour=self.terms.price_per_hour,
         )
+        store = self._parts.store
+        # Together: writes that wait at once share one commit.
+        await asyncio.gather(store.replicas.save(self.replica), store.usage.open(starting))
         await self._launch()
 
     async def _launch(self) -> None:
@@ -236,13 +236,14 @@ class Supervisor:
 
     async def _record(self) -> None:
         now, store = self._parts.clock.now(), self._parts.store
-        await store.replicas.save(self.replica)
+        writes = [store.replicas.save(self.replica)]
         if not self.replica.is_live:
-            await store.usage.close(self.id, now)
+            writes.append(store.usage.close(self.id, now))
         elif (kind := _SEGMENTS.get(self.state)) is not None and not (
             self.state is ReplicaState.DRAINING and self.is_held
         ):
-            await store.usage.switch(self.id, kind, None, now)
+            writes.append(store.usage.switch(self.id, kind, None, now))
+        await asyncio.gather(*writes)
 
     async def _execute(self, scope: TaskScope, effects: tuple[Effect, ...]) -> None:
         for effect in effects:

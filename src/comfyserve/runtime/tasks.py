@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _PAUSE_AFTER_DEATH_S = 1.0
 
@@ -35,7 +37,7 @@ class TaskScope:
     ) -> None:
         await self.aclose()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Start `work` as a task of this scope."""
         if self._is_closed:
             work.close()

@@ -108,6 +108,7 @@ class FakeComfy:
         runner, self._runner = self._runner, None
         if runner is None:
             return
+        self._changed.set()
         await self._scope.aclose()
         for connection in runner.server.connections if runner.server else ():
             if connection.transport is not None:
@@ -193,7 +194,7 @@ class FakeComfy:
     ) -> web.StreamResponse:
         resource = request.match_info.route.resource
         route = f"{request.method} {resource.canonical if resource else request.path}"
-        while route in self.conduct.hung:
+        while route in self.conduct.hung and self._runner is not None:
             await self._changed.wait()
         if route in self.conduct.broken:
             raise web.HTTPInternalServerError(text="500 Internal Server Error")

@@ -40,6 +40,9 @@ from comfyserve.store import Store, open_store
 from comfyserve.store.assets import Asset, NewAsset
 from comfyserve.testing.store_data import a_deployment, a_revision
 
+# The deployment is served at the root and, as any other, under its name.
+_PREFIX = "/d/dp_1"
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -209,7 +212,10 @@ class _App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
-        scope["state"] = {"target": self._target}
+        path: str = scope["path"]
+        prefix = _PREFIX if path.startswith(f"{_PREFIX}/") else ""
+        scope["path"] = path.removeprefix(prefix)
+        scope["state"] = {"target": self._target, "prefix": prefix}
         try:
             await self._router(scope, receive, send)
         except ComfyserveError as error:

@@ -56,6 +56,13 @@ class Code(StrEnum):
     VALUE_IN_PLACE_OF_LINK = "value_in_place_of_link"
     UNKNOWN_OPTION = "unknown_option"
 
+    # An interface, and the values that are handed in by its names.
+    INTERFACE_UNREADABLE = "interface_unreadable"
+    PLACE_GONE = "place_gone"
+    NO_SUCH_INPUT = "no_such_input"
+    VALUE_MISSING = "value_missing"
+    VALUE_REFUSED = "value_refused"
+
     # What was read, before there is a prompt: the body, the file, the UI workflow.
     NOT_A_WORKFLOW = "not_a_workflow"
     UNREADABLE_FILE = "unreadable_file"

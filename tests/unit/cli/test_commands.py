@@ -264,7 +264,7 @@ DEPLOY = "/api/v1/deployments/studio"
 
 def deployed(control: ControlServer, **more: Any) -> None:
     control.on("PUT", DEPLOY, answers.deployment("studio", url=control.url, **more))
-    control.on("GET", f"{DEPLOY}/object_info", {"A": {}, "B": {}})
+    control.on("GET", "/d/studio/object_info", {"A": {}, "B": {}})
 
 
 def test_deploy_sends_only_what_was_said(control: ControlServer, cli: Cli) -> None:

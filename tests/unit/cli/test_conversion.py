@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,28 @@ from PIL.PngImagePlugin import PngInfo
 
 from comfyserve.cli.conversion import convert_file
 from comfyserve.cli.errors import Refused
+from comfyserve.cli.refusals import remark_line
 from comfyserve.domain.errors import InvalidInput
-from comfyserve.engine.library import object_info
+from comfyserve.engine.folders import Folders
+from comfyserve.engine.library import Library
+from comfyserve.engine.options import Directories
 
 EXAMPLES = files("comfyserve") / "examples"
 UI = json.loads((EXAMPLES / "postcard.json").read_text())
 API = json.loads((EXAMPLES / "postcard_api.json").read_text())
+
+
+Catalog = Callable[[], Mapping[str, Any]]
+
+
+@pytest.fixture
+def object_info(tmp_path: Path) -> Catalog:
+    """What the embedded engine offers."""
+    folders = Folders(
+        Directories(*(tmp_path / name for name in ("", "input", "output", "temp", "user")))
+    )
+    folders.create()
+    return Library(folders).object_info
 
 
 def never() -> Mapping[str, Any]:
@@ -33,7 +50,7 @@ def a_png(**texts: str) -> bytes:
     return data.getvalue()
 
 
-def test_the_editors_export_is_converted_with_the_deployments_catalog() -> None:
+def test_the_editors_export_is_converted_with_the_deployments_catalog(object_info: Catalog) -> None:
     file = convert_file(json.dumps(UI).encode(), "postcard.json", object_info)
     inputs = {node_id: node["inputs"] for node_id, node in file.prompt.items()}
     assert inputs == {node_id: node["inputs"] for node_id, node in API.items()}
@@ -49,7 +66,7 @@ def test_a_picture_gives_the_prompt_that_made_it_without_asking_anybody() -> Non
     assert file.body["extra_data"]["extra_pnginfo"]["workflow"] == UI
 
 
-def test_a_picture_with_an_export_alone_is_converted() -> None:
+def test_a_picture_with_an_export_alone_is_converted(object_info: Catalog) -> None:
     data = a_png(workflow=json.dumps(UI))
     assert convert_file(data, "a.png", object_info).prompt.keys() == API.keys()
 
@@ -74,8 +91,24 @@ def test_a_prompt_with_faults_is_sent_for_the_engines_own_verdict(document: obje
     assert convert_file(json.dumps(document).encode(), "w", never).body == document
 
 
-def test_an_export_that_cannot_be_converted_is_refused_naming_the_node() -> None:
-    broken = json.loads(json.dumps(UI).replace('"ImageQuantize"', '"NoSuchNode"'))
+def test_an_unknown_class_is_told_and_sent_for_the_servers_verdict(object_info: Catalog) -> None:
+    foreign = json.loads(json.dumps(UI).replace('"ImageQuantize"', '"NoSuchNode"'))
+    file = convert_file(json.dumps(foreign).encode(), "w", object_info)
+    assert "NoSuchNode" in {node["class_type"] for node in file.prompt.values()}
+    assert any("NoSuchNode" in remark_line(remark) for remark in file.remarks)
+
+
+def test_an_export_that_cannot_be_converted_is_refused_naming_the_node(
+    object_info: Catalog,
+) -> None:
+    inner = {"id": "loop", "name": "Loop", "nodes": [{"id": 2, "type": "loop"}], "links": []}
+    ends = {"inputs": [], "outputs": [], "inputNode": {"id": -10}, "outputNode": {"id": -20}}
+    circle = {
+        "nodes": [{"id": 1, "type": "loop"}],
+        "links": [],
+        "definitions": {"subgraphs": [{**inner, **ends}]},
+        "version": 0.4,
+    }
     with pytest.raises(Refused, match="w cannot be converted") as caught:
-        convert_file(json.dumps(broken).encode(), "w", object_info)
-    assert any("NoSuchNode" in line for line in caught.value.evidence)
+        convert_file(json.dumps(circle).encode(), "w", object_info)
+    assert any("contains itself" in line for line in caught.value.evidence)

@@ -33,7 +33,11 @@ class UrlSigner:
     def bearer(self, scope: Scope, now: float) -> Principal | None:
         """Who may read just this asset, because its URL is signed; None if it is not (any more)."""
         query: bytes = scope.get("query_string", b"")
-        if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"} or b"sig=" not in query:
+        if (
+            scope["type"] != "http"
+            or scope["method"] not in {"GET", "HEAD"}
+            or b"sig=" not in query
+        ):
             return None
         found = _CONTENT.fullmatch(scope["path"])
         fields = parse_qs(query.decode("latin-1"))

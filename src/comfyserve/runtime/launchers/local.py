@@ -255,9 +255,7 @@ class LocalLauncher:
             base_env=base_environment(self._environ),
             bwrap=self._bwrap,
         )
-        shim = spawn_shim(order)
-        # Nobody else waits for this child, so the pid is still its own.
-        return shim, os.pidfd_open(shim.pid)
+        return spawn_shim(order)
 
     def _place_waiting(self) -> None:
         for replica in self._replicas.values():

@@ -89,8 +89,11 @@ def base_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {name: environ[name] for name in _BASE_ENVIRONMENT if name in environ}
 
 
-def spawn_shim(order: ShimOrder) -> ProcessName:
-    """Start the shim of a replica and return at once. Raises OSError if the host refuses."""
+def spawn_shim(order: ShimOrder) -> tuple[ProcessName, int]:
+    """Start the shim of a replica and return at once: its name and a pidfd of it.
+
+    Raises OSError if the host refuses, ValueError if the order cannot be encoded.
+    """
     argv = [sys.executable, "-I", "-S", str(SHIM)]
     order_fd = os.memfd_create("order")
     try:
@@ -112,7 +115,13 @@ def spawn_shim(order: ShimOrder) -> ProcessName:
         )
     finally:
         os.close(order_fd)
-    return ProcessName(pid, start_ticks(pid), boot_id())
+    try:
+        # Nobody else waits for this child, so the pid is still its own.
+        return ProcessName(pid, start_ticks(pid), boot_id()), os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # no descriptor left to follow it with
+        os.waitpid(pid, 0)
+        raise
 
 
 def _field(name: str, value: str) -> bytes:

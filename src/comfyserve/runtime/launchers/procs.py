@@ -83,12 +83,14 @@ def end_marked(marks: Mapping[str, str], *, timeout_s: float) -> None:
     Raises TimeoutError if some cannot be ended.
     """
     killed: set[ProcessName] = set()
-    deadline = time.clock_gettime(time.CLOCK_MONOTONIC) + timeout_s
-    while pids := [pid for pid, _ in find_marked(marks)]:
+    for _ in range(max(1, round(timeout_s / _POLL_S))):
+        pids = [pid for pid, _ in find_marked(marks)]
+        if not pids:
+            break
         killed.update(name for pid in pids if (name := _kill_marked(pid, marks)) is not None)
-        if time.clock_gettime(time.CLOCK_MONOTONIC) > deadline:
-            raise TimeoutError(f"processes {pids} do not end")
         time.sleep(_POLL_S)
+    else:
+        raise TimeoutError(f"processes marked {dict(marks)} do not end")
     for name in killed:
         reap(name)
 

@@ -1,0 +1,33 @@
+"""Names for inputs and outputs: short, unique, and the same for the same workflow."""
+
+import re
+from collections.abc import Iterable
+
+_MAX_LENGTH = 40
+
+
+def slug(text: str) -> str:
+    """Return a text as an identifier: `"Seed (main)"` becomes `"seed_main"`; `""` where nothing is left."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
+    found = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:_MAX_LENGTH].rstrip("_")
+    return f"n{found}" if found[:1].isdigit() else found
+
+
+def unique(wanted: Iterable[tuple[str, str]]) -> list[str]:
+    """Give each its own name. `wanted`: name and title; where names clash the titles come to help."""
+    pairs = [(name or "input", title) for name, title in wanted]
+    counts: dict[str, int] = {}
+    for name, _ in pairs:
+        counts[name] = counts.get(name, 0) + 1
+    taken: set[str] = set()
+    given = []
+    for name, title in pairs:
+        base = name
+        if counts[name] > 1 and title and title != name and not name.startswith(f"{title}_"):
+            base = f"{title}_{name}"
+        candidate, number = base, 2
+        while candidate in taken:
+            candidate, number = f"{base}_{number}", number + 1
+        taken.add(candidate)
+        given.append(candidate)
+    return given
