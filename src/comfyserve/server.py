@@ -76,7 +76,17 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             gpus=visible(inventory.gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
             clock=clock,
         )
-        runtime = Runtime(Parts(launcher, store, bus, clock, session, settings))
+        runtime = Runtime(
+            Parts(
+                launcher,
+                store,
+                bus,
+                clock,
+                session,
+                settings,
+                gpu_types={gpu.uuid: gpu.type for gpu in inventory.gpus},
+            )
+        )
         await runtime.start()
         stack.push_async_callback(runtime.stop)
         listeners = await stack.enter_async_context(Listeners(settings.host))
@@ -96,7 +106,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 pass
         url = url_of(listener)
         await lock.publish(url)
-        yield url
+        try:
+            yield url
+        finally:
+            # While the gateway still answers, so that clients hear how their jobs end.
+            await runtime.drain()
 
 
 def configure_logs(settings: Settings) -> None:

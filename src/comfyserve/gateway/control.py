@@ -36,7 +36,19 @@ async def _principal(request: Request) -> Principal:
 
 Caller = Annotated[Principal, Depends(_principal)]
 Parts = Annotated[Gateway, Depends(gateway_of)]
-router = APIRouter(responses=_ERRORS)
+
+
+async def _known_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a typo must not be ignored."""
+    dependant = request.scope["route"].dependant
+    known = {param.alias for param in dependant.query_params} | {"token"}
+    for name in request.query_params:
+        if name not in known:
+            taken = ", ".join(sorted(known)) or "none"
+            raise InvalidInput(f"unknown query parameter '{name[:80]}'; there is: {taken}")
+
+
+router = APIRouter(responses=_ERRORS, dependencies=[Depends(_known_query)])
 
 
 @router.get("/health/live", tags=["health"])

@@ -58,11 +58,12 @@ async def ask_inventory() -> Inventory:
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             out, complaint = await process.communicate()
-        return msgspec.json.decode(out, type=Inventory)
     except TimeoutError:
         process.kill()
         await process.wait()
         return Inventory(problem=f"the driver did not answer within {_ANSWER_TIMEOUT_S:g} s")
+    try:
+        return msgspec.json.decode(out, type=Inventory)
     except msgspec.DecodeError:
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:]
         return Inventory(problem=last[0] if last else "the driver gave no answer")

@@ -56,5 +56,5 @@ async def make_job_receipt(
         attempts=job.attempts,
         replica_id=replica.id,
         gpu=replica.gpu,
-        price_per_hour=supervisor.terms.price_per_hour,
+        price_per_hour=supervisor.price_per_hour,
     )

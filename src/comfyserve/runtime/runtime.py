@@ -17,7 +17,6 @@ from comfyserve.domain.job import Job, JobError, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaEvent, ReplicaState
 from comfyserve.domain.replica import step as replica_step
 from comfyserve.domain.spec import DeploymentSpec
-from comfyserve.domain.usage import price_of
 from comfyserve.runtime import history
 from comfyserve.runtime.engines import launch_spec
 from comfyserve.runtime.fleet import Fleet
@@ -62,8 +61,15 @@ class Runtime:
         self._scope.keep(self._renew, name="renew")
         self._scope.keep(self._sweep, name="sweep")
 
+    async def drain(self) -> None:
+        """Begin no more jobs, and let the running ones end in bounded time."""
+        settings = self.parts.settings
+        if not settings.detach_replicas:
+            fleets = self._fleets.values()
+            await asyncio.gather(*(fleet.drained(settings.stop_timeout_s) for fleet in fleets))
+
     async def stop(self) -> None:
-        """Let running jobs end in bounded time, stop the replicas, give the rest back."""
+        """Stop the replicas, and give the jobs that still run back to the queue."""
         settings = self.parts.settings
         fleets = tuple(self._fleets.values())
         if settings.detach_replicas:
@@ -71,7 +77,6 @@ class Runtime:
             await self.parts.launcher.renew(live, ttl_s=None)
             await self._close(fleets)
             return
-        await asyncio.gather(*(fleet.drained(settings.stop_timeout_s) for fleet in fleets))
         for fleet in fleets:
             await fleet.release_jobs()
         supervisors = [s for fleet in fleets for s in fleet.supervisors]
@@ -144,7 +149,6 @@ class Runtime:
             cause=cause,
             since=now,
             created_at=now,
-            gpu=deployment.spec.resources.gpu or "",
         )
         return Supervisor(replica, terms, self.parts, on_change)
 
@@ -221,8 +225,6 @@ class Runtime:
                 settings=settings,
             ),
             timeouts=spec.timeouts,
-            price_per_hour=price_of(spec.resources.gpu or "cpu", settings.prices)
-            * max(1, spec.resources.gpus),
         )
 
     async def _adopt(self) -> None:

@@ -1,8 +1,8 @@
 """One replica's life: feeds events to the table, records each step, executes the effects."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import structlog
@@ -12,7 +12,7 @@ from comfyserve.domain.errors import EngineError, StartFailed
 from comfyserve.domain.events import ReplicaChanged
 from comfyserve.domain.replica import Cause, Effect, Replica, ReplicaEvent, ReplicaState, step
 from comfyserve.domain.spec import Timeouts
-from comfyserve.domain.usage import Segment, SegmentKind
+from comfyserve.domain.usage import Segment, SegmentKind, price_of
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.comfy import ComfyClient
 from comfyserve.runtime.launchers.base import (
@@ -55,6 +55,8 @@ class Parts:
     clock: Clock
     session: aiohttp.ClientSession
     settings: Settings
+    gpu_types: Mapping[str, str] = field(default_factory=dict)
+    """Short type by UUID of the GPUs of this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,6 @@ class Terms:
 
     spec: LaunchSpec
     timeouts: Timeouts
-    price_per_hour: float
 
 
 class Supervisor:
@@ -97,6 +98,12 @@ class Supervisor:
     def state(self) -> ReplicaState:
         """The replica's state."""
         return self.replica.state
+
+    @property
+    def price_per_hour(self) -> float:
+        """What an hour of it costs, by the operator's table."""
+        prices = self._parts.settings.prices
+        return sum(price_of(gpu, prices) for gpu in self.replica.gpu.split(","))
 
     @property
     def client(self) -> ComfyClient:
@@ -141,12 +148,15 @@ class Supervisor:
 
     async def run(self) -> None:
         """Live until the record is terminal, or be cancelled and leave the process as it is."""
-        async with TaskScope(f"replica:{self.id}") as scope:
-            await self._begin(scope)
-            while self.replica.is_live:
-                event, cause = await self._inbox.get()
-                await self._apply(scope, event, cause)
-        self.ended.set()
+        try:
+            async with TaskScope(f"replica:{self.id}") as scope:
+                await self._begin(scope)
+                while self.replica.is_live:
+                    event, cause = await self._inbox.get()
+                    await self._apply(scope, event, cause)
+        finally:
+            self.lost.set()
+            self.ended.set()
 
     async def log_tail(self) -> tuple[str, ...]:
         """The last lines of its log, also after its end."""
@@ -172,17 +182,7 @@ class Supervisor:
             if self.state in {ReplicaState.DRAINING, ReplicaState.STOPPING}:
                 await self._execute(scope, (Effect.TERMINATE,))
             return
-        starting = Segment(
-            replica_id=self.id,
-            deployment_id=self.replica.deployment_id,
-            kind=SegmentKind.STARTING,
-            started_at=self.replica.created_at,
-            gpu=self.replica.gpu,
-            price_per_hour=self.terms.price_per_hour,
-        )
-        store = self._parts.store
-        # Together: writes that wait at once share one commit.
-        await asyncio.gather(store.replicas.save(self.replica), store.usage.open(starting))
+        await self._parts.store.replicas.save(self.replica)
         await self._launch()
 
     async def _launch(self) -> None:
@@ -227,7 +227,7 @@ class Supervisor:
         self.replica = replace(
             self.replica,
             host=status.host,
-            gpu=",".join(status.gpus) or self.replica.gpu,
+            gpu=",".join(self._parts.gpu_types.get(uuid, uuid) for uuid in status.gpus),
             pid=status.pid,
             endpoint=self._client.base_url if self._client else "",
             exit_code=status.exit_code,
@@ -236,14 +236,27 @@ class Supervisor:
 
     async def _record(self) -> None:
         now, store = self._parts.clock.now(), self._parts.store
+        # Together: writes that wait at once share one commit.
         writes = [store.replicas.save(self.replica)]
-        if not self.replica.is_live:
+        if self.state is ReplicaState.STARTING:
+            writes.append(store.usage.open(self._first_segment()))
+        elif not self.replica.is_live:
             writes.append(store.usage.close(self.id, now))
         elif (kind := _SEGMENTS.get(self.state)) is not None and not (
             self.state is ReplicaState.DRAINING and self.is_held
         ):
             writes.append(store.usage.switch(self.id, kind, None, now))
         await asyncio.gather(*writes)
+
+    def _first_segment(self) -> Segment:
+        return Segment(
+            replica_id=self.id,
+            deployment_id=self.replica.deployment_id,
+            kind=SegmentKind.STARTING,
+            started_at=self.replica.since,
+            gpu=self.replica.gpu,
+            price_per_hour=self.price_per_hour,
+        )
 
     async def _execute(self, scope: TaskScope, effects: tuple[Effect, ...]) -> None:
         for effect in effects:

@@ -46,6 +46,7 @@ class FakeComfy:
         self.conduct = conduct
         self.submitted: list[Mapping[str, Any]] = []
         self.interrupted: list[str] = []
+        self.hanging: list[str] = []
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self._wires: dict[str, asyncio.BaseTransport] = {}
         self.files: dict[FileKey, bytes] = {}
@@ -195,7 +196,9 @@ class FakeComfy:
         resource = request.match_info.route.resource
         route = f"{request.method} {resource.canonical if resource else request.path}"
         while route in self.conduct.hung and self._runner is not None:
+            self.hanging.append(route)
             await self._changed.wait()
+            self.hanging.remove(route)
         if route in self.conduct.broken:
             raise web.HTTPInternalServerError(text="500 Internal Server Error")
         return await handler(request)

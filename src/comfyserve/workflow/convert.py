@@ -66,7 +66,7 @@ def convert(
     except Unbounded as unbounded:
         report.add(unbounded.problem)
         return Conversion({}, tuple(report.problems), {})
-    return Conversion(prompt, tuple(report.problems), writer.nodes)
+    return Conversion(prompt, tuple(report.problems), writer.nodes, writer.promoted)
 
 
 def _settle(loaded: Loaded, sender: Sender, report: Report) -> None:

@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.unit.workflow.catalogs import entry
+from tests.unit.workflow.ui import Ui, catalog, converted, inputs
 
 from comfyserve.workflow.convert import convert
 from comfyserve.workflow.flavours import Flavour
 from comfyserve.workflow.problems import Code, Severity
 from comfyserve.workflow.reader import parse_ui
-from tests.unit.workflow.catalogs import entry
-from tests.unit.workflow.ui import Ui, catalog, converted, inputs
 
 SAMPLE = ("image:IMAGE", "*seed:INT", "*steps:INT", "*cfg:FLOAT")
 

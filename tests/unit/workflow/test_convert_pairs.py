@@ -1,14 +1,15 @@
 """The converter against what ComfyUI's own frontend made of the same workflows in a browser."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tests.unit.workflow.pairs import Pair, committed, corpus, differences
 
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.flavours import Flavour
-from tests.unit.workflow.pairs import Pair, committed, corpus, differences
 
 OFFICIAL = ("tnew", "t095", "bp")
 DEPENDS_ON_SERVER = {"hand__remote_combo"}
@@ -57,7 +58,7 @@ def test_every_official_template_and_blueprint_is_equal(
 ) -> None:
     score = Score(*corpus(corpora, Flavour.NEW, "pairs"), Flavour.NEW)
     with capsys.disabled():
-        print(f"\nconversion, frontend 1.49.6: {score}")
+        sys.stdout.write(f"\nconversion, frontend 1.49.6: {score}\n")
     assert sum(score.all[kind] for kind in OFFICIAL) > 600
     assert all(score.equal[kind] == score.all[kind] for kind in OFFICIAL)
     assert score.different.keys() <= DEPENDS_ON_SERVER
@@ -68,7 +69,7 @@ def test_every_official_template_and_blueprint_is_equal(
 def test_the_older_frontend_is_followed(corpora: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score = Score(*corpus(corpora, Flavour.OLD, "pairs"), Flavour.OLD)
     with capsys.disabled():
-        print(f"\nconversion, frontend 1.27.10: {score}")
+        sys.stdout.write(f"\nconversion, frontend 1.27.10: {score}\n")
     assert all(score.equal[kind] == score.all[kind] for kind in OFFICIAL if score.all[kind])
     assert score.different.keys() <= DEPENDS_ON_SERVER | BETTER_THAN_OLD
 
@@ -80,5 +81,7 @@ def test_unknown_classes_leave_the_rest_equal(
 ) -> None:
     score = Score(*corpus(corpora, flavour, "unknown-classes"), flavour)
     with capsys.disabled():
-        print(f"\nconversion, frontend {flavour}, classes unknown to the catalog: {score}")
+        sys.stdout.write(
+            f"\nconversion, frontend {flavour}, classes unknown to the catalog: {score}\n"
+        )
     assert not score.different

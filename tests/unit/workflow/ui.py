@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.unit.workflow.catalogs import entry
+
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.convert import Conversion, convert
 from comfyserve.workflow.reader import parse_ui
-from tests.unit.workflow.catalogs import entry
 
 SEEDED = {
     "seed": ["INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}],

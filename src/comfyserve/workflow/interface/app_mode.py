@@ -18,6 +18,7 @@ from comfyserve.workflow.reader import node_id
 
 Promoted = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
 _PRIMITIVE = "PrimitiveNode"
+_REROUTE = "Reroute"
 
 
 class Finder:
@@ -52,14 +53,22 @@ class Finder:
                 found += self._targets(graph, node)
         return tuple(dict.fromkeys(found))
 
-    def _targets(self, graph: SavedGraph, node: str) -> Iterator[Place]:
-        for link in graph.links.values():
-            if link.origin_id != node:
-                continue
-            for target in graph.nodes:
-                for slot in target.inputs if target.id == link.target_id else ():
+    def _targets(self, graph: SavedGraph, start: str) -> Iterator[Place]:
+        """Follow the links of a primitive, through reroutes, to the inputs at their ends."""
+        nodes = {each.id: each for each in graph.nodes}
+        seen, left = {start}, [start]
+        while left:
+            origin = left.pop()
+            for link in graph.links.values():
+                target = nodes.get(link.target_id)
+                if link.origin_id != origin or target is None:
+                    continue
+                if target.type == _REROUTE and target.id not in seen:
+                    seen.add(target.id)
+                    left.append(target.id)
+                for slot in target.inputs:
                     if slot.link == link.id:
-                        yield from self._set_inputs(self._by_end.get(target.id, []), slot.name)
+                        yield from self.places(target.id, slot.name)
 
 
 def linear_data(workflow: UiWorkflow) -> Mapping[str, Any] | None:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.dynamic import COMBO, option_keys
 from comfyserve.workflow.input_files import upload_kind
+from comfyserve.workflow.interface.apply import Refused, converted
 from comfyserve.workflow.interface.model import (
     InterfaceInput,
     InterfaceOutput,
@@ -69,12 +70,12 @@ def _wanted(nodes: Nodes, entry: Entry, role: Role | None) -> tuple[str, str]:
     """Return the name that an entry would like, and the title of its node."""
     place = entry.places[0]
     title = slug(nodes.own_title(place.node_id))
-    if entry.name:
+    if entry.name and not (role is not None and slug(entry.name) in _BLAND):
         return slug(entry.name), title
     if role is not None:
         return role.value, title
     name = slug(place.input.rpartition(".")[2])
-    return (title or slug(nodes.title(place.node_id)) or name if name in _BLAND else name), title
+    return (title or name if name in _BLAND else name), title
 
 
 def _input(nodes: Nodes, entry: Entry, role: Role | None, name: str) -> InterfaceInput:
@@ -89,7 +90,7 @@ def _input(nodes: Nodes, entry: Entry, role: Role | None, name: str) -> Interfac
     is_number = spec is not None and kind in (Kind.INTEGER, Kind.NUMBER)
     options = spec.options if spec is not None else {}
     tooltip = options.get("tooltip")
-    return InterfaceInput(
+    made = InterfaceInput(
         name=name,
         kind=kind,
         places=entry.places,
@@ -104,6 +105,16 @@ def _input(nodes: Nodes, entry: Entry, role: Role | None, name: str) -> Interfac
         choices=choices,
         is_multiline=kind is Kind.TEXT and bool(options.get("multiline")),
     )
+    return made if is_missing or _fits(made) else replace(made, default=None)
+
+
+def _fits(made: InterfaceInput) -> bool:
+    """Whether the workflow itself holds a value that could be given."""
+    try:
+        converted(made, made.default)
+    except Refused:
+        return False
+    return True
 
 
 def _label(place: Place, role: Role | None) -> str:

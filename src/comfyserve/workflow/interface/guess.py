@@ -38,8 +38,7 @@ def guess(nodes: Nodes) -> list[Guess]:
     """Return the values of a prompt that a caller would want to set, the most telling first."""
     found: dict[Place, Role | None] = {}
     for place, role in (
-        *_traced_prompts(nodes),
-        *_other_texts(nodes),
+        *_prompts(nodes),
         *_files(nodes),
         *_canvas(nodes),
         *_numbers(nodes),
@@ -50,8 +49,8 @@ def guess(nodes: Nodes) -> list[Guess]:
     return sorted(guesses, key=lambda each: _ORDER.index(each.role))
 
 
-def _traced_prompts(nodes: Nodes) -> Iterator[tuple[Place, Role]]:
-    """Follow what samplers call positive and negative up to the texts."""
+def _prompts(nodes: Nodes) -> Iterator[tuple[Place, Role]]:
+    """Find what describes the result: above samplers where there are any, else by name."""
     texts: dict[Role, dict[Place, None]] = {Role.PROMPT: {}, Role.NEGATIVE_PROMPT: {}}
     for node_id in nodes.running:
         for name, source in nodes.links(node_id):
@@ -61,23 +60,37 @@ def _traced_prompts(nodes: Nodes) -> Iterator[tuple[Place, Role]]:
     # A negative side that is the positive one with its strength taken away has no text of its own.
     yield from ((place, Role.PROMPT) for place in texts[Role.PROMPT])
     yield from ((place, Role.NEGATIVE_PROMPT) for place in texts[Role.NEGATIVE_PROMPT])
+    if not texts[Role.PROMPT]:
+        yield from _named_prompts(nodes)
 
 
-def _texts_above(nodes: Nodes, start: str, side: str) -> Iterator[Place]:
-    """Go through the texts above a node, staying on one side of nodes that have both."""
+def _texts_above(nodes: Nodes, start: str, side: str) -> list[Place]:
+    """Return the texts above a node, staying on one side of nodes that have both."""
     seen, left = {start}, [start]
+    texts: list[Place] = []
+    templates: list[Place] = []
     while left:
         node_id = left.pop(0)
         links = dict(nodes.links(node_id))
         if "positive" in links and "negative" in links:
             links = {side: links[side]} if side in links else {}
-        yield from (place for place, spec in nodes.values(node_id) if _is_prompt_text(spec))
-        for name, source in links.items():
-            spec = nodes.specs(node_id).get(name)
-            carries = spec is None or not _CARRIES_TEXT.isdisjoint(spec.type.split(","))
-            if carries and source not in seen:
-                seen.add(source)
-                left.append(source)
+        found = [place for place, spec in nodes.values(node_id) if _is_prompt_text(spec)]
+        followed = [source for name, source in links.items() if _carries(nodes, node_id, name)]
+        # What only reworks a text that comes in holds patterns and the like.
+        (templates if followed and _gives_text(nodes, node_id) else texts).extend(found)
+        left += [source for source in dict.fromkeys(followed) if source not in seen]
+        seen.update(followed)
+    return texts or templates
+
+
+def _carries(nodes: Nodes, node_id: str, name: str) -> bool:
+    spec = nodes.specs(node_id).get(name)
+    return spec is None or not _CARRIES_TEXT.isdisjoint(spec.type.split(","))
+
+
+def _gives_text(nodes: Nodes, node_id: str) -> bool:
+    node_class = nodes.class_of(node_id)
+    return node_class is not None and "STRING" in node_class.output_types
 
 
 def _is_prompt_text(spec: InputSpec) -> bool:
@@ -87,14 +100,18 @@ def _is_prompt_text(spec: InputSpec) -> bool:
     return is_long or spec.name.rpartition(".")[2] in _TEXT_NAMES
 
 
-def _other_texts(nodes: Nodes) -> Iterator[tuple[Place, Role]]:
-    """Find prompts of nodes that are no samplers: the text of an API node, of a text generator."""
+def _named_prompts(nodes: Nodes) -> Iterator[tuple[Place, Role]]:
+    """Find the long texts of nodes that are no samplers: of an API node, of a text generator."""
     for node_id in nodes.running:
-        for place, spec in nodes.values(node_id):
-            if not (_is_prompt_text(spec) and spec.options.get("multiline")):
+        for name, spec in nodes.specs(node_id).items():
+            base = name.rpartition(".")[2]
+            is_named = base in _TEXT_NAMES or "prompt" in base
+            if not (is_named and spec.type == "STRING" and spec.options.get("multiline")):
                 continue
-            said = f"{place.input} {nodes.title(node_id)}".lower()
-            yield place, Role.NEGATIVE_PROMPT if "negative" in said else Role.PROMPT
+            place = nodes.settled(Place(node_id, name))
+            if place is not None:
+                said = f"{name} {nodes.title(node_id)}".lower()
+                yield place, Role.NEGATIVE_PROMPT if "negative" in said else Role.PROMPT
 
 
 def _files(nodes: Nodes) -> Iterator[tuple[Place, None]]:

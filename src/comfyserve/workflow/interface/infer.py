@@ -1,6 +1,6 @@
 """`interface`: find the inputs and outputs of a workflow, from what its author said or else from what it holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from comfyserve.workflow.catalog import NodeCatalog
@@ -19,7 +19,7 @@ from comfyserve.workflow.interface.entries import (
     make_inputs,
     make_outputs,
 )
-from comfyserve.workflow.interface.guess import guess
+from comfyserve.workflow.interface.guess import Guess, guess
 from comfyserve.workflow.interface.marks import marked_inputs, marked_outputs
 from comfyserve.workflow.interface.model import Interface, Place, Role, Source
 from comfyserve.workflow.interface.nodes import Nodes
@@ -47,7 +47,7 @@ def interface(workflow: object, catalog: NodeCatalog) -> Interface:
     guesses = guess(nodes)
     found = _from_editor(prepared, nodes, catalog, problems) or _from_marks(nodes, problems)
     if found is None:
-        found = _from_nodes(prepared, nodes, catalog, [Entry((g.place,), g.role) for g in guesses])
+        found = _from_nodes(prepared, nodes, catalog, _merged(nodes, guesses))
     roles = {each.place: each.role for each in guesses}
     outputs = found.outputs or list(guessed_outputs(nodes))
     return Interface(
@@ -56,6 +56,17 @@ def interface(workflow: object, catalog: NodeCatalog) -> Interface:
         make_outputs(nodes, outputs),
         tuple(problems),
     )
+
+
+def _merged(nodes: Nodes, guesses: list[Guess]) -> list[Entry]:
+    """Make one input of those with the same role and value: both passes of a sampler, both text encoders."""
+    groups: dict[tuple[Role | None, str], list[Place]] = {}
+    for each in guesses:
+        value = nodes.value(each.place)
+        is_alone = each.role is None or value in ("", None)
+        key = f"{each.place}" if is_alone else f"{type(value).__name__} {value}"
+        groups.setdefault((each.role, key), []).append(each.place)
+    return [Entry(tuple(places), role) for (role, _), places in groups.items()]
 
 
 def _from_editor(
@@ -104,17 +115,12 @@ def _from_nodes(
 def _exposed(workflow: UiWorkflow, promoted: Promoted, nodes: Nodes) -> Iterator[Entry]:
     """Go through the promoted widgets of the root's subgraphs, in the editor's order."""
     for node in workflow.graph.nodes:
-        labels = {slot.name: slot.label for slot in node.inputs}
-        for (owner, name), targets in promoted.items():
+        for slot in node.inputs:
+            targets = promoted.get((node.id, slot.name), ())
             places = tuple(Place(*each) for each in targets if nodes.is_set(Place(*each)))
-            if owner == node.id and places:
-                yield Entry(places, name=labels.get(name) or name)
+            if places:
+                yield Entry(places, name=slot.label or slot.name)
 
 
 def _promoted(prepared: Prepared, workflow: UiWorkflow, catalog: NodeCatalog) -> Promoted:
     return convert(workflow, catalog, flavour=prepared.flavour).promoted
-
-
-def roles_of(prompt: Mapping[str, object], catalog: NodeCatalog) -> dict[Place, Role | None]:
-    """Return the places of a prompt that matter, with what they are for."""
-    return {each.place: each.role for each in guess(Nodes(prompt, catalog))}

@@ -1,8 +1,10 @@
 """Names for inputs and outputs: short, unique, and the same for the same workflow."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
+NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MAX_LENGTH = 40
 
 
@@ -16,15 +18,13 @@ def slug(text: str) -> str:
 def unique(wanted: Iterable[tuple[str, str]]) -> list[str]:
     """Give each its own name. `wanted`: name and title; where names clash the titles come to help."""
     pairs = [(name or "input", title) for name, title in wanted]
-    counts: dict[str, int] = {}
-    for name, _ in pairs:
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(name for name, _ in pairs)
     taken: set[str] = set()
     given = []
     for name, title in pairs:
         base = name
-        if counts[name] > 1 and title and title != name and not name.startswith(f"{title}_"):
-            base = f"{title}_{name}"
+        if counts[name] > 1 and title:
+            base = title if name in title else f"{title}_{name}"
         candidate, number = base, 2
         while candidate in taken:
             candidate, number = f"{base}_{number}", number + 1

@@ -29,7 +29,7 @@ from comfyserve.workflow.interface.model import (
     Role,
     Source,
 )
-from comfyserve.workflow.interface.names import slug
+from comfyserve.workflow.interface.names import NAME, slug
 from comfyserve.workflow.problems import Code, Problem, shortened
 
 VERSION = 1
@@ -140,7 +140,7 @@ def _name(
     where: str, entry: Mapping[str, Any], names: set[str], problems: list[Problem]
 ) -> str | None:
     name = entry.get("name")
-    if not isinstance(name, str) or not name or slug(name) != name:
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
         like = slug(name) if isinstance(name, str) else ""
         hint = f", such as {like!r}" if like else ""
         problems.append(_unreadable(where, f"'name' is not in lower case with underscores{hint}"))
