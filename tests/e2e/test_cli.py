@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -153,10 +154,17 @@ def test_an_upload_reaches_the_node_that_names_it(cli: Cli, write: Write, tmp_pa
 def test_the_editors_export_and_a_saved_picture_run_as_they_are(cli: Cli, tmp_path: Path) -> None:
     with as_file(files("comfyserve") / "examples") as examples:
         photograph, export = examples / "postcard.jpg", examples / "postcard.json"
-        first = cli("run", str(export), "--input", str(photograph), "--set", "15.filename_prefix=a")
+        first = cli(
+            "run",
+            str(export),
+            "--input",
+            str(photograph),
+            "--set",
+            "The postcard.filename_prefix=a",
+        )
     assert first.code == 0, first.err
     picture_path = next(line for line in first.out.splitlines() if "/temp/" not in line)
-    again = cli("run", picture_path, "--set", "15.filename_prefix=b")
+    again = cli("run", picture_path, "--set", "The postcard.filename_prefix=b")
     assert again.code == 0, again.err
     assert any("/b_" in line for line in again.out.splitlines())
 
@@ -279,23 +287,34 @@ def test_doctor_finds_the_server_that_runs(cli: Cli, url: str) -> None:
     assert found["port"]["detail"].endswith("is the server's")
 
 
-def start_server(home: Path, port: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+@contextmanager
+def running_server(
+    home: Path, port: int, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A server that is killed at the end, if it still lives then."""
     command = [*COMFYSERVE, "serve", "--home", str(home), "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
-    return process
+    with (home.parent / f"server-{port}.log").open("a") as log_file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=log_file, text=True
+        )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def log_of(home: Path, port: int) -> str:
+    return (home.parent / f"server-{port}.log").read_text()
 
 
 def test_run_waits_for_a_server_that_was_killed_and_started_again(
     home: Path, free_port: int, environment: dict[str, str], write: Write, tmp_path: Path
 ) -> None:
     environment["COMFYSERVE_URL"] = f"http://127.0.0.1:{free_port}"
-    server = start_server(home, free_port, environment)
-    running: subprocess.Popen[str] | None = None
-    try:
+    with running_server(home, free_port, environment):
         deploy = [*COMFYSERVE, "deploy", "demo", "--engine", "embedded"]
         subprocess.run(deploy, env=environment, check=True, capture_output=True)
         running = subprocess.Popen(
@@ -310,52 +329,47 @@ def test_run_waits_for_a_server_that_was_killed_and_started_again(
         for line in running.stderr:
             if "Blue canvas" in line:
                 break
-        server.kill()
-        server.communicate()
-        server = start_server(home, free_port, environment)
-        out, err = running.communicate(timeout=40)
-        assert running.returncode == 0, err
-        assert "the connection was lost; the job is safe" in err
-        assert (tmp_path / out.strip()).is_file()
+    try:
+        with running_server(home, free_port, environment) as server:
+            out, err = running.communicate(timeout=40)
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
     finally:
-        for process in (running, server):
-            if process is not None:
-                process.terminate()
-                process.communicate()
+        running.kill()
+        running.communicate()
+    assert running.returncode == 0, err + log_of(home, free_port)
+    assert "the connection was lost; the job is safe" in err
+    assert all((tmp_path / path).is_file() for path in out.splitlines())
 
 
 def test_a_second_server_on_a_home_is_refused_by_name_and_ctrl_c_ends_the_first(
     home: Path, free_port: int, environment: dict[str, str]
 ) -> None:
-    server = start_server(home, free_port, environment)
-    try:
-        second = subprocess.run(
-            [*COMFYSERVE, "serve", "--home", str(home), "--port", "0"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+    with running_server(home, free_port, environment) as server:
+        second = serve_in_vain(home, 0, environment)
         assert second.returncode == ExitCode.REFUSED
         assert f"process id {server.pid}" in second.stderr
         assert second.stdout == ""
-        taken = subprocess.run(
-            [*COMFYSERVE, "serve", "--home", f"{home}-2", "--port", str(free_port)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        taken = serve_in_vain(home.with_name("home-2"), free_port, environment)
         assert taken.returncode == ExitCode.REFUSED
         assert "choose another with --port" in taken.stderr
-        assert "Traceback" not in second.stderr + taken.stderr
-    finally:
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=20)
-    assert server.returncode == 0
-    assert "Traceback" not in said
+        assert server.wait(20) == 0
+    assert "Traceback" not in second.stderr + taken.stderr + log_of(home, free_port)
+
+
+def serve_in_vain(
+    home: Path, port: int, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """A server that should not start."""
+    return subprocess.run(
+        [*COMFYSERVE, "serve", "--home", str(home), "--port", str(port)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def test_the_demonstration_shows_the_whole_way_and_leaves_nothing_behind(

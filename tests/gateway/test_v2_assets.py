@@ -1,6 +1,5 @@
 """Assets of Comfy API v2: identity by bytes and path, retention, ranges, signed URLs, refusals."""
 
-import io
 import os
 import time
 from collections.abc import Iterator
@@ -10,22 +9,16 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from PIL import Image
 from tests.e2e.server_process import picture
-from tests.gateway.v2_door import Door, form, v2_door
+from tests.gateway.v2_door import Door, form, unused_port, v2_door
 
 MISSING = "0f0f0f0f-0000-4000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("v2") / "home"
-    with v2_door(home, port, limits={"max_upload_bytes": 200_000}) as door:
+    with v2_door(home, unused_port(), limits={"max_upload_bytes": 200_000}) as door:
         yield door
 
 
@@ -35,12 +28,6 @@ def fresh() -> bytes:
 
 def hash_of(data: bytes) -> str:
     return f"blake3:{blake3(data).hexdigest()}"
-
-
-def png(colour: tuple[int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_an_upload_is_known_by_its_bytes_at_once(door: Door) -> None:

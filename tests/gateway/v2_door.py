@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -149,3 +150,11 @@ def v2_door(home: Path, port: int, **spec: Any) -> Iterator[Door]:
     with serving(home, port) as server:
         server.deploy("demo", **spec)
         yield Door(server)
+
+
+def unused_port() -> int:
+    """A port of the loopback, for a fixture that outlives a test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

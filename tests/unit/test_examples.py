@@ -11,8 +11,7 @@ from tests.unit.engine.running import Bench
 
 from comfyserve.engine.nodes.registry import NODE_CLASSES
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.convert import convert
-from comfyserve.workflow.graph import parse_ui
+from comfyserve.workflow.prepare import prepare
 from comfyserve.workflow.validate import validate
 
 EXAMPLES = files("comfyserve.examples")
@@ -53,9 +52,10 @@ def test_the_workflow_is_valid(catalog: NodeCatalog) -> None:
 
 
 def test_both_formats_are_the_same_workflow(catalog: NodeCatalog) -> None:
-    converted = convert(parse_ui(read("postcard.json")), catalog)
-    assert converted.problems == ()
-    assert converted.prompt == read("postcard_api.json")
+    prepared = prepare(read("postcard.json"), catalog)
+    assert prepared.ok
+    assert prepared.problems == ()
+    assert prepared.prompt == read("postcard_api.json")
 
 
 def test_the_postcard(bench: Bench) -> None:

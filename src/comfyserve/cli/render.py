@@ -34,15 +34,7 @@ def emit_bytes(chunks: Iterable[bytes]) -> None:
 
 def show(renderable: RenderableType) -> None:
     """Print a table or text on stdout."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(renderable)
-        return
-    console.width = _UNLIMITED
-    with console.capture() as captured:
-        console.print(renderable)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+    _print(Console(highlight=False), renderable)
 
 
 def say(text: str | Text = "", style: str = "") -> None:
@@ -52,7 +44,7 @@ def say(text: str | Text = "", style: str = "") -> None:
 
 def say_table(table: Table) -> None:
     """Print a table on stderr, beside data that is on stdout."""
-    talk().print(table)
+    _print(talk(), table)
 
 
 def warn(message: str) -> None:
@@ -107,3 +99,15 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
         if value:
             table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
+
+
+def _print(console: Console, renderable: RenderableType) -> None:
+    """Print; where no person watches, at full length and without the padding of columns."""
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    console.width = _UNLIMITED
+    with console.capture() as captured:
+        console.print(renderable)
+    for line in captured.get().splitlines():
+        print(line.rstrip(), file=console.file)

@@ -52,11 +52,14 @@ def find_python(spec: DeploymentSpec) -> str:
 
 
 def launch_spec(
-    pool: str, spec: DeploymentSpec, *, input_dir: Path, settings: Settings
+    pool: str, spec: DeploymentSpec, *, directory: Path, settings: Settings
 ) -> LaunchSpec:
-    """What a launcher needs to start one replica of `pool` (a revision id). Reads the disk."""
+    """What a launcher needs to start one replica of `pool` (a revision id). Reads the disk.
+
+    `directory` is the deployment's: its replicas share the input files and the caches there.
+    """
+    engine, input_dir, cache_dir = spec.engine, directory / "input", directory / "cache"
     input_dir.mkdir(parents=True, exist_ok=True)
-    engine = spec.engine
     directories = (
         "--listen", "127.0.0.1", "--port", "{port}",
         "--input-directory", str(input_dir),
@@ -75,12 +78,13 @@ def launch_spec(
         pool=pool,
         argv=(*command, *directories, *extra, *engine.args),
         cwd=cwd,
-        env={"PYTHONUNBUFFERED": "1", **engine.env},
+        env={"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(cache_dir), **engine.env},
         gpus=spec.resources.gpus,
         gpu_type=spec.resources.gpu,
         writable=(
             *(f"{{replica_dir}}/{name}" for name in ("output", "temp", "user")),
             str(input_dir),
+            str(cache_dir),
             *_writable_of(spec),
         ),
         hidden=(str(settings.home_path),),

@@ -126,7 +126,7 @@ class Runtime:
 
     def input_dir(self, deployment_id: str) -> Path:
         """Where the input files of a deployment lie, shared by its replicas on this host."""
-        return self.parts.settings.home_path / "deployments" / deployment_id / "input"
+        return self._directory(deployment_id) / "input"
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel a job in whatever state; None if there is no such job."""
@@ -221,7 +221,7 @@ class Runtime:
                 launch_spec,
                 revision_id,
                 spec,
-                input_dir=self.input_dir(deployment_id),
+                directory=self.input_dir(deployment_id).parent,
                 settings=settings,
             ),
             timeouts=spec.timeouts,

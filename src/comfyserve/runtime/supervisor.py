@@ -8,7 +8,7 @@ import aiohttp
 import structlog
 
 from comfyserve.clock import Clock
-from comfyserve.domain.errors import EngineError, StartFailed
+from comfyserve.domain.errors import EngineError, NotReady, StartFailed
 from comfyserve.domain.events import ReplicaChanged
 from comfyserve.domain.replica import Cause, Effect, Replica, ReplicaEvent, ReplicaState, step
 from comfyserve.domain.spec import Timeouts
@@ -296,8 +296,18 @@ class Supervisor:
         self.post(ReplicaEvent.UNRESPONSIVE, Cause.UNRESPONSIVE)
 
     async def _terminate(self) -> None:
-        status = await self._parts.launcher.stop(self.id, grace_s=self.terms.timeouts.stop_s)
-        self.last_status = status
+        grace_s = self.terms.timeouts.stop_s
+        while True:
+            try:
+                self.last_status = await self._parts.launcher.stop(self.id, grace_s=grace_s)
+                break
+            except NotReady as error:  # A process stuck in its driver: its card is not free yet.
+                log.warning(
+                    "A replica cannot be ended yet.",
+                    event_key="stop_stuck",
+                    replica=self.id,
+                    error=error.message,
+                )
         self.post(ReplicaEvent.GONE)
 
     def _set_client(self, status: LaunchStatus) -> None:

@@ -200,7 +200,7 @@ def _parsed(text: str) -> float | int | None:
     return _plain(number) if math.isfinite(number) else None
 
 
-def round_to_step(value: object, *, step: float, minimum: float) -> object:
+def round_to_step(value: object, *, step: float, minimum: float) -> float:
     """Round a whole number to its step, counted from the minimum, as the INT widget does.
 
     Whole numbers with step 1 stay exact whatever their size: seeds have 64 bits. What is no number
@@ -215,7 +215,7 @@ def round_to_step(value: object, *, step: float, minimum: float) -> object:
     return _plain(_round_half_up((number - offset) / step) * step + offset)
 
 
-def round_to_precision(value: object, *, unit: float, precision: int) -> object:
+def round_to_precision(value: object, *, unit: float, precision: int) -> float:
     """Round to a multiple of `unit` with `precision` decimals, as the FLOAT widget does."""
     number = as_number(value)
     if number is None or not math.isfinite(number / unit):

@@ -70,9 +70,9 @@ def test_problems_of_the_conversion_come_before_the_verdict() -> None:
     ui = chain(("Invert", 0))
     ui.node(2)["type"] = "Unheard"
     prepared = prepare(ui.json(), catalog())
-    codes = [problem.code for problem in prepared.problems]
-    assert codes[0] is Code.UNKNOWN_CLASS
-    assert Code.MISSING_NODE_TYPE in codes[1:]
+    assert prepared.problems[0].code is Code.UNKNOWN_CLASS
+    assert prepared.verdict is not None
+    assert prepared.problems[1:] == prepared.verdict.problems + prepared.verdict.warnings
     assert not prepared.ok
     assert [p.severity for p in prepared.errors] == [Severity.ERROR] * len(prepared.errors)
 

@@ -1,0 +1,66 @@
+"""What all control routes share: who is asking, and how things are found and shown."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from comfyserve.domain.deployment import Deployment
+from comfyserve.domain.errors import NotFound
+from comfyserve.domain.job import Job
+from comfyserve.domain.replica import Replica
+from comfyserve.gateway import models as m
+from comfyserve.gateway.auth import READ, Principal, authenticate
+from comfyserve.gateway.context import Gateway, gateway_of
+
+
+async def _principal(request: Request) -> Principal:
+    gateway = gateway_of(request)
+    return await authenticate(request.scope, gateway.store.tokens, gateway.settings.domain)
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+Parts = Annotated[Gateway, Depends(gateway_of)]
+
+
+async def show_deployment(
+    gateway: Gateway, deployment: Deployment, request: Request
+) -> m.DeploymentModel:
+    """A deployment with its live replicas and its queue."""
+    fleet = gateway.runtime.fleet(deployment.id)
+    counts = await gateway.store.jobs.counts(deployment.id)
+    return m.DeploymentModel.of(
+        deployment,
+        f"{str(request.base_url).rstrip('/')}/d/{deployment.name}/",
+        [supervisor.replica for supervisor in fleet.supervisors],
+        m.QueueModel(queued=counts.queued, running=counts.active),
+        fleet.last_start_error,
+    )
+
+
+async def close_unused_ports(gateway: Gateway) -> None:
+    """Stop listening where no deployment has its port any more."""
+    used = (deployment.spec.port for deployment in gateway.runtime.deployments)
+    await gateway.listeners.keep_only(frozenset(port for port in used if port is not None))
+
+
+async def find_replica(gateway: Gateway, replica_id: str) -> Replica:
+    """The replica with this id. Raises NotFound."""
+    found = await gateway.store.replicas.get(replica_id)
+    if found is None:
+        raise NotFound(f"there is no replica '{replica_id[:80]}'", code="replica_not_found")
+    return found
+
+
+async def find_job(gateway: Gateway, caller: Principal, job_id: str, scope: str = READ) -> Job:
+    """The job with this id, if the caller may see it; a foreign one is not found. Raises Forbidden."""
+    found = await gateway.store.jobs.get(job_id)
+    if found is None or caller.deployment_id not in (None, found.deployment_id):
+        raise NotFound(f"there is no job '{job_id[:80]}'", code="job_not_found")
+    caller.require(scope, found.deployment_id)
+    return found
+
+
+def deployment_name(gateway: Gateway, deployment_id: str) -> str:
+    """Its name, empty once it is deleted."""
+    names = {item.id: item.name for item in gateway.runtime.deployments}
+    return names.get(deployment_id, "")
