@@ -214,6 +214,9 @@ class Runtime:
         fleet = self._fleets[deployment.id] = Fleet(deployment, self.parts, self)
         return fleet
 
+    def _directory(self, deployment_id: str) -> Path:
+        return self.parts.settings.home_path / "deployments" / deployment_id
+
     async def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
         settings = self.parts.settings
         return Terms(
@@ -221,7 +224,7 @@ class Runtime:
                 launch_spec,
                 revision_id,
                 spec,
-                directory=self.input_dir(deployment_id).parent,
+                directory=self._directory(deployment_id),
                 settings=settings,
             ),
             timeouts=spec.timeouts,
