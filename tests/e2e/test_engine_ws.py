@@ -300,6 +300,18 @@ async def test_a_socket_without_an_id_gets_one(engine: EngineProcess) -> None:
     assert len(status["data"]["sid"]) == 32
 
 
+async def test_fault_drop_sockets(tmp_path: Path) -> None:
+    with running(tmp_path, "--fault", "drop-sockets=4") as engine:
+        async with connected(engine, "dropped") as client:
+            prompt_id = await client.submit(sleeping("dropped", seconds=0.0))
+            for _ in range(4):
+                await client.hear()
+            assert (await client.socket.receive()).type is aiohttp.WSMsgType.CLOSED
+            assert client.socket.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+        history = await asyncio.to_thread(engine.finish, prompt_id)
+    assert history["status"]["completed"] is True
+
+
 async def test_log_lines_go_to_subscribers(engine: EngineProcess) -> None:
     async with connected(engine, "logs") as client:
         async with client.session.patch(

@@ -1,7 +1,6 @@
 """Jobs of Comfy API v2: accepted asleep, followed to the end, found by label, run once per key."""
 
 import io
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from PIL import Image
 from tests.e2e.server_process import picture, sleeping, wait_until
 from tests.gateway.v2_door import Door, unused_port, v2_door
@@ -74,8 +74,6 @@ def test_an_output_is_right_in_size_hash_and_type(door: Door) -> None:
     job = door.ended(door.submit(picture(0x102030))["id"])
     (output,) = job["outputs"]
     body = door.fetch(output["url"]).body
-    from blake3 import blake3
-
     assert output["size_bytes"] == len(body)
     assert output["hash"] == f"blake3:{blake3(body).hexdigest()}"
     assert output["node_id"] == "2"
@@ -277,9 +275,9 @@ def test_a_key_is_good_for_one_job_and_released_by_a_refusal(door: Door) -> None
     bad = door.call("POST", "/jobs", {"workflow": {}}, headers)
     assert bad.refusal == (422, "invalid_workflow")
     assert door.call("POST", "/jobs", {"workflow": picture(1)}, headers).status == 201
-    for body in ({"workflow": picture(1)}, {"workflow": {}}):
-        again = door.call("POST", "/jobs", body, headers)
-        assert again.refusal == (422, "idempotency_key_reuse") or body["workflow"] == {}
+    for workflow in (picture(1), picture(2), {}):
+        again = door.call("POST", "/jobs", {"workflow": workflow}, headers)
+        assert again.refusal == (422, "idempotency_key_reuse")
     # The native door replays; its keys are others.
     native = door.server.post("/prompt", {"prompt": picture(2)}, **headers)
     replay = door.server.post("/prompt", {"prompt": picture(2)}, **headers)
@@ -347,14 +345,6 @@ def test_a_failure_names_its_node_and_has_a_log(door: Door) -> None:
         "1": {"class_type": "TestingFail", "inputs": {"message": "it broke"}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
-    classes = door.server.get("/object_info/TestingFail").json
-    assert classes, "the embedded engine has a node that fails"
-    inputs = classes["TestingFail"]["input"].get("required", {})
-    workflow["1"]["inputs"] = {
-        name: spec[1].get("default", ["0", 0]) if len(spec) > 1 else "x"
-        for name, spec in inputs.items()
-        if name in {"message", "kind", "text"}
-    }
     job = door.ended(door.submit(workflow)["id"])
     assert job["status"] == "failed"
     assert job["error"]["code"] == "node_execution_error"
@@ -363,7 +353,8 @@ def test_a_failure_names_its_node_and_has_a_log(door: Door) -> None:
     logs = door.call("GET", f"/jobs/{job['id']}/logs")
     assert logs.status == 200
     assert logs.json["complete"] is True
-    assert logs.json["text"]
+    assert "it broke" in job["error"]["message"]
+    assert job["error"]["traceback"] in logs.json["text"]
 
 
 def test_a_job_of_another_deployment_is_unknown(door: Door) -> None:
@@ -391,9 +382,7 @@ def test_a_job_of_another_deployment_is_unknown(door: Door) -> None:
 def test_a_body_over_the_limit_is_refused(home: Path, free_port: int) -> None:
     with v2_door(home, free_port) as door:
         door.server.stop()
-        door.server.options = ("--max-body-bytes", "1000")
         door.server.environment = {"COMFYSERVE_MAX_BODY_BYTES": "1000"}
-        door.server.options = ()
         door.server.start()
         large = {"workflow": picture(1), "metadata": {"a": "x" * 2000}}
         assert door.call("POST", "/jobs", large).refusal == (413, "payload_too_large")
@@ -433,4 +422,5 @@ def test_tokens_open_the_door_to_what_they_are_for(home: Path, free_port: int) -
         assert reader.call("POST", f"/jobs/{job['id']}/cancel").refusal == (403, "forbidden")
         other = Door(door.server, "/d/other/api/v2", secrets["run"])
         assert other.call("GET", "/jobs").refusal == (403, "forbidden")
-        assert json.loads(door.call("GET", "/jobs").body)["jobs"][0]["id"] == job["id"]
+        listed = door.call("GET", "/jobs").json["jobs"]
+        assert [item["id"] for item in listed] == [job["id"]]

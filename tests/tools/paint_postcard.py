@@ -59,7 +59,9 @@ def terrain() -> Field:
     ridges = ridges + 0.13 * (1 - np.abs(noise((SIZE, SIZE), 1.95, 12)))
     detail = noise((SIZE, SIZE), 1.7, 8)
     side = np.abs(x - 0.5) * 2
-    basin = smooth(0.30, 0.62, z + 0.75 * smooth(0.16, 0.9, side) + 0.05 * noise((SIZE, SIZE), 2.0, 3))
+    basin = smooth(
+        0.30, 0.62, z + 0.75 * smooth(0.16, 0.9, side) + 0.05 * noise((SIZE, SIZE), 2.0, 3)
+    )
     rise = smooth(0.42, 0.95, z)
     return basin * (0.05 + ridges * (0.09 + 0.36 * rise) + 0.012 * detail) - 0.035
 

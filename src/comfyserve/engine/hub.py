@@ -14,6 +14,7 @@ from aiohttp import web
 from comfyserve.engine.faults import FaultKind, Faults
 
 _log = logging.getLogger(__name__)
+_SEND_TIMEOUT_S = 10
 
 
 class BinaryEvent(IntEnum):
@@ -52,6 +53,11 @@ class Socket:
     transport: asyncio.Transport | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     sent: int = 0
+
+    def cut(self) -> None:
+        """End the connection without a goodbye."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class Hub:
@@ -117,20 +123,21 @@ class Hub:
 
     async def _deliver(self, socket: Socket, message: str | bytes) -> None:
         try:
-            if isinstance(message, str):
-                await socket.connection.send_str(message)
-            else:
-                await socket.connection.send_bytes(message)
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                if isinstance(message, str):
+                    await socket.connection.send_str(message)
+                else:
+                    await socket.connection.send_bytes(message)
+        except TimeoutError:
+            # Nobody else hears anything while one does not read.
+            _log.warning("cutting a socket that took nothing for %d seconds", _SEND_TIMEOUT_S)
+            socket.cut()
         except ConnectionError as error:
             _log.warning("send error: %s", error)
         socket.sent += 1
         if self._drop_after is not None and socket.sent >= self._drop_after:
-            self._cut(socket)
-
-    def _cut(self, socket: Socket) -> None:
-        _log.info("fault: cutting a socket after %d messages", socket.sent)
-        if socket.transport is not None:
-            socket.transport.abort()
+            _log.info("fault: cutting a socket after %d messages", socket.sent)
+            socket.cut()
 
     def join(self, sid: str, socket: Socket) -> None:
         """Add a socket; one of the same id hears nothing any more, but stays open."""

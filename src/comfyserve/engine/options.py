@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from comfyserve.engine.faults import Fault, parse_fault
+from comfyserve.engine.faults import Fault, FaultKind, parse_fault
 
 
 class CacheMode(StrEnum):
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND[=ARG]",
-        help="misbehave, for tests; see comfyserve.engine.faults",
+        help="misbehave, for tests: " + ", ".join(FaultKind),
     )
     return parser
 

@@ -8,13 +8,14 @@ import asyncio
 import os
 import posixpath
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
 from comfyserve.gateway.answers import empty
-from comfyserve.gateway.beneath import open_file, relative_parts
+from comfyserve.gateway.beneath import relative_parts
 from comfyserve.gateway.content_types import UNKNOWN, content_type_of, is_markup, is_page
 from comfyserve.gateway.context import Target, gateway_of
 from comfyserve.gateway.pictures import Rendering, in_studio, render
@@ -49,7 +50,6 @@ class Found:
 
     opened: OpenFile
     name: str
-    content_type: str
 
 
 async def view(request: Request) -> Response:
@@ -106,10 +106,9 @@ def read_name(name: str, query: QueryParams) -> FileName | int:
 async def find_file(store: Store, target: Target, sought: FileName) -> Found | None:
     """Open a file of the deployment; None if there is none."""
     if sought.kind == "input":
-        handle = await asyncio.to_thread(open_file, target.input_dir, (*sought.folder, sought.name))
-        if handle is None:
-            return None
-        return Found(OpenFile.of(handle), sought.name, content_type_of(sought.name))
+        parts = (*sought.folder, sought.name)
+        opened = await asyncio.to_thread(OpenFile.beneath, target.input_dir, parts)
+        return None if opened is None else Found(opened, sought.name)
     asset = await store.assets.find(
         target.deployment.id, sought.name, sought.subfolder, sought.kind
     )
@@ -122,12 +121,15 @@ async def _find_digest(store: Store, target: Target, digest: str) -> Found | Non
 
 
 async def _open_asset(store: Store, asset: Asset) -> Found | None:
+    opened = await asyncio.to_thread(_open_blob, store.blobs.path_of(asset.digest), asset)
+    return None if opened is None else Found(opened, asset.name)
+
+
+def _open_blob(path: Path, asset: Asset) -> OpenFile | None:
     try:
-        handle = await asyncio.to_thread(os.open, store.blobs.path_of(asset.digest), os.O_RDONLY)
+        return OpenFile.of(os.open(path, os.O_RDONLY), asset.digest, asset.created_at)
     except FileNotFoundError:
         return None
-    opened = OpenFile.of(handle, asset.digest, asset.created_at)
-    return Found(opened, asset.name, content_type_of(asset.name))
 
 
 def disposition(name: str, kind: str = "") -> str:
@@ -140,11 +142,12 @@ def disposition(name: str, kind: str = "") -> str:
 
 def _headers(found: Found, *, is_guarded: bool, is_image: bool) -> dict[str, str]:
     """Content headers, with what keeps a file from acting as a page of the gateway's origin."""
-    markup = is_markup(found.content_type)
-    is_forced = is_page(found.content_type) or (is_guarded and markup and not is_image)
+    content_type = content_type_of(found.name)
+    markup = is_markup(content_type)
+    is_forced = is_page(content_type) or (is_guarded and markup and not is_image)
     headers = {
         "content-disposition": disposition(found.name),
-        "content-type": UNKNOWN if is_forced else found.content_type,
+        "content-type": UNKNOWN if is_forced else content_type,
     }
     if markup:
         # Scripts in it do not run wherever it is opened; as an image it never ran any.

@@ -21,7 +21,8 @@ _BACKLOG = 2048
 def bind(host: str, port: int) -> socket.socket:
     """Listen on an address. Raises Conflict `port_in_use`, saying what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, because asyncio turns Nagle's delay off for such sockets only.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

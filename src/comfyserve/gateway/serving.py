@@ -8,11 +8,15 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
+from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from comfyserve.gateway.beneath import open_file
 
 CHUNK_BYTES = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
@@ -50,21 +54,36 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that is open for reading. Whoever gets it closes it."""
+    """A file that is open for reading; a small one is in memory already. Whoever gets it closes it."""
 
     file: BinaryIO
     version: Version
 
     @classmethod
     def of(cls, handle: int, tag: str | None = None, modified: float | None = None) -> "OpenFile":
-        """Take over a handle; the tag is ComfyUI's (time and size) unless a better one is known."""
+        """Take over a handle. The tag is ComfyUI's (time and size) unless a better one is known.
+
+        Blocks; for threads.
+        """
+        file: BinaryIO = os.fdopen(handle, "rb", buffering=0)
         facts = os.fstat(handle)
+        size = facts.st_size
+        if size <= CHUNK_BYTES:
+            with file:
+                body = file.read()
+            file, size = BytesIO(body), len(body)
         version = Version(
-            tag=tag or f"{facts.st_mtime_ns:x}-{facts.st_size:x}",
+            tag=tag or f"{facts.st_mtime_ns:x}-{size:x}",
             modified=facts.st_mtime if modified is None else modified,
-            size_bytes=facts.st_size,
+            size_bytes=size,
         )
-        return cls(os.fdopen(handle, "rb", buffering=0), version)
+        return cls(file, version)
+
+    @classmethod
+    def beneath(cls, root: Path, parts: tuple[str, ...]) -> "OpenFile | None":
+        """Open a regular file beneath a directory; None if there is none. Blocks; for threads."""
+        handle = open_file(root, parts)
+        return None if handle is None else cls.of(handle)
 
 
 def choose_slice(headers: Mapping[str, str], version: Version) -> Slice:
@@ -92,9 +111,12 @@ async def send_file(request: Request, opened: OpenFile, headers: Mapping[str, st
         sent["content-range"] = f"bytes {chosen.start}-{chosen.start + chosen.count - 1}/{size}"
     if chosen.status == 416:
         sent["content-range"] = f"bytes */{size}"
-    if request.method == "HEAD" or chosen.count <= CHUNK_BYTES:
-        body = await asyncio.to_thread(_read_and_close, opened.file, chosen, request.method)
-        return Response(body, chosen.status, sent)
+    if request.method == "HEAD" or chosen.count == 0:
+        opened.file.close()
+        return Response(b"", chosen.status, sent)
+    if isinstance(opened.file, BytesIO):
+        end = chosen.start + chosen.count
+        return Response(opened.file.getvalue()[chosen.start : end], chosen.status, sent)
     return _Streamed(opened.file, chosen, sent)
 
 
@@ -121,13 +143,6 @@ async def _chunks(file: BinaryIO, chosen: Slice) -> AsyncIterator[bytes]:
             return
         offset, left = offset + len(chunk), left - len(chunk)
         yield chunk
-
-
-def _read_and_close(file: BinaryIO, chosen: Slice, method: str) -> bytes:
-    with file:
-        if method == "HEAD" or not chosen.count:
-            return b""
-        return os.pread(file.fileno(), chosen.count, chosen.start)
 
 
 def _is_refused(headers: Mapping[str, str], version: Version) -> bool:

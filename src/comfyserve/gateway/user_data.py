@@ -14,7 +14,6 @@ from starlette.responses import PlainTextResponse, Response
 from comfyserve.gateway.answers import empty, json_response
 from comfyserve.gateway.beneath import (
     move_file,
-    open_file,
     relative_parts,
     remove_file,
     replace_file,
@@ -76,13 +75,13 @@ async def get_user_data(request: Request) -> Response:
     parts = _parts_of(names[0])
     if parts is None:
         return empty(403)
-    handle = await asyncio.to_thread(open_file, user_dir(target), parts)
-    if handle is None:
+    opened = await asyncio.to_thread(OpenFile.beneath, user_dir(target), parts)
+    if opened is None:
         return empty(404)
     headers = {"content-type": content_type_of(parts[-1])}
     if target.version >= GUARDED_SINCE:
         headers |= {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
-    return await send_file(request, OpenFile.of(handle), headers)
+    return await send_file(request, opened, headers)
 
 
 async def post_user_data(request: Request) -> Response:

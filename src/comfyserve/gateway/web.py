@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from comfyserve.gateway.answers import json_response
-from comfyserve.gateway.beneath import open_file, relative_parts
+from comfyserve.gateway.beneath import relative_parts
 from comfyserve.gateway.content_types import content_type_of
 from comfyserve.gateway.context import Target
 from comfyserve.gateway.files import GUARDED_SINCE
@@ -39,10 +39,9 @@ async def web_file(request: Request) -> Response | None:
     if path == "/" and roots.page is None:
         return _plain_page(target, roots)
     for root, inner in _places(roots, path):
-        handle = await asyncio.to_thread(_open_beneath, root, inner)
-        if handle is None:
+        opened = await asyncio.to_thread(_open_beneath, root, inner)
+        if opened is None:
             continue
-        opened = OpenFile.of(handle)
         headers = {"content-type": content_type_of(inner)} | _cache_headers(path, target.version)
         prefix = request.state.prefix
         if prefix and path.startswith(_EXTENSIONS) and path.endswith(".js"):
@@ -62,10 +61,8 @@ async def global_subgraph(request: Request) -> Response:
     name = f"{entry.get('name')}.json"
     roots = await _roots_of(request)
     for root in _subgraph_roots(roots, entry):
-        handle = await asyncio.to_thread(_open_beneath, root, name)
-        if handle is not None:
-            with os.fdopen(handle, "rb") as file:
-                data = await asyncio.to_thread(file.read)
+        data = await asyncio.to_thread(_read_beneath, root, name)
+        if data is not None:
             return json_response({**entry, "data": data.decode("utf-8", "replace")})
     return json_response(None)
 
@@ -110,12 +107,20 @@ def _places(roots: WebRoots, path: str) -> tuple[tuple[Path, str], ...]:
     return tuple((directory, inner) for directory in directories)
 
 
-def _open_beneath(root: Path, inner: str) -> int | None:
+def _open_beneath(root: Path, inner: str) -> OpenFile | None:
     # Roots were resolved when they were found: one that leads elsewhere now was tampered with.
     parts = relative_parts(inner)
     if not parts or Path(os.path.realpath(root)) != root:
         return None
-    return open_file(root, parts)
+    return OpenFile.beneath(root, parts)
+
+
+def _read_beneath(root: Path, inner: str) -> bytes | None:
+    opened = _open_beneath(root, inner)
+    if opened is None:
+        return None
+    with opened.file as file:
+        return file.read()
 
 
 def _read_script(opened: OpenFile, prefix: str) -> bytes:

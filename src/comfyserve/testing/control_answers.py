@@ -47,13 +47,14 @@ def deployment(
     number: int = 1,
     failure: StartFailed | None = None,
     warnings: tuple[str, ...] = (),
+    spec: DeploymentSpec | None = None,
 ) -> dict[str, Any]:
     """One deployment, asleep (or failing)."""
     revision = Revision(
         id="rv_aaaaaaaaaaaaaaaaaaaa",
         deployment_id="dp_aaaaaaaaaaaaaaaaaaaa",
         number=number,
-        spec=DeploymentSpec(),
+        spec=spec or DeploymentSpec(),
         engine_version="0.33.0",
         snapshot_digest="",
         created_at=NOW,

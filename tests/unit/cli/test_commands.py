@@ -12,6 +12,7 @@ from comfyserve.cli.usage import read_moment
 from comfyserve.domain.errors import StartFailed
 from comfyserve.domain.job import JobError, JobState
 from comfyserve.domain.replica import ReplicaState
+from comfyserve.domain.spec import DeploymentSpec, EngineKind, EngineSpec, Resources
 from comfyserve.testing import control_answers as answers
 from comfyserve.testing.command import Cli
 from comfyserve.testing.control_server import ControlServer, Scripted, refused
@@ -348,6 +349,19 @@ def test_what_contradicts_itself_is_a_usage_error_and_sends_nothing(
 ) -> None:
     assert cli("deploy", "studio", *options).code == ExitCode.USAGE
     assert not control.seen
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "is_told"),
+    [([], 0, True), (["--cpu"], 0, False), (["--gpu", "any"], 1, False)],
+)
+def test_a_comfyui_on_the_cpu_is_pointed_out_where_nobody_asked_for_it(
+    control: ControlServer, cli: Cli, options: list[str], gpus: int, is_told: bool
+) -> None:
+    engine = EngineSpec(EngineKind.COMFYUI, comfyui_dir="/x")
+    deployed(control, spec=DeploymentSpec(engine, Resources(gpus=gpus)))
+    ran = cli("deploy", "studio", "--comfyui-dir", "x", *options)
+    assert ("it runs on the CPU" in ran.err) == is_told
 
 
 def test_an_engine_that_does_not_start_is_refused_with_its_last_lines(
