@@ -126,7 +126,7 @@ class Deployer:
         """Start the engine once and write down what it says about itself."""
         async with self._runtime.recording(deployment_id, revision_id, spec) as supervisor:
             if supervisor.state is not ReplicaState.READY:
-                raise await self._refusal(spec, supervisor.replica.message, supervisor.id)
+                raise await self._refusal(spec, supervisor.message, supervisor.id)
             try:
                 snapshot = await record(supervisor.client)
             except EngineError as error:
@@ -141,9 +141,9 @@ class Deployer:
 
     async def _refusal(self, spec: DeploymentSpec, what: str, replica_id: str) -> DeployFailed:
         lines = await self._log(replica_id)
-        why = explain_failure(lines, find_python(spec))
+        why = f"; {explain_failure(lines, find_python(spec))}" if lines else ""
         return DeployFailed(
-            f"the engine did not start: {what or 'it ended'}; {why}", log_tail=lines[-40:]
+            f"the engine did not start: {what or 'it ended'}{why}", log_tail=lines[-40:]
         )
 
     async def _log(self, replica_id: str) -> list[str]:

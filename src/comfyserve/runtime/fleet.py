@@ -109,10 +109,15 @@ class Fleet:
         return self._starts.last_error
 
     @property
+    def has_idle(self) -> bool:
+        """Whether a replica is ready and has no work."""
+        return bool(self._pool.free)
+
+    @property
     def can_give(self) -> bool:
         """Whether a replica is idle that may go before its time."""
         spare = len(self._supervisors) - self.deployment.spec.scaling.min_replicas
-        return spare > 0 and bool(self._pool.free)
+        return spare > 0 and self.has_idle
 
     def start(self) -> None:
         """Begin to serve."""
@@ -306,7 +311,7 @@ class Fleet:
         is_tight = queued > 0 and self.deployment.spec.scaling.max_replicas > 1
         expected_job_s = await usage.job_seconds(self.deployment.id) if is_tight else None
         wake_s = await usage.wake_seconds(self.deployment.id) if is_tight else None
-        live = {s.id for s in self.supervisors if s.state in _COMING_OR_READY}
+        live = {s.id for s in self.supervisors if s.state in _COMING_OR_READY or self._fails(s)}
         idle = {s.id: now - s.idle_since for s in self._pool.free if s.id in live}
         return Load(
             queued=queued,
@@ -317,6 +322,11 @@ class Fleet:
             wake_s=wake_s,
             is_active=self.deployment.state is DeploymentState.ACTIVE,
         )
+
+    def _fails(self, supervisor: Supervisor) -> bool:
+        """Whether it ends without having been ready, and that has not been counted yet."""
+        replica = supervisor.replica
+        return replica.ready_at is None and replica.revision_id == self.deployment.revision.id
 
     async def _wake(self, cause: Cause) -> None:
         deployment = self.deployment

@@ -224,7 +224,7 @@ class Attempt:
         if self.order_given is not None:
             return self._interrupted(_NO_VERDICT)
         replica = supervisor.replica
-        what = replica.message or (error.message if error else "its process ended")
+        what = supervisor.message or (error.message if error else "its process ended")
         code = "out_of_memory" if replica.cause is Cause.OOM else "replica_lost"
         return Outcome(
             JobEventKind.LOST,

@@ -17,23 +17,20 @@ _ANSWER_TIMEOUT_S = 5.0
 async def await_ready(
     launcher: Launcher, session: aiohttp.ClientSession, replica_id: str, *, timeout_s: float
 ) -> LaunchStatus | None:
-    """Wait until the replica's engine answers; None when it ended or `timeout_s` passed."""
+    """Wait until the replica's engine answers; None when it ended. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                status = await launcher.get(replica_id)
-                if status is None or status.state in {LaunchState.GONE, LaunchState.STOPPING}:
-                    return None
-                if status.state is LaunchState.RUNNING and status.endpoint is not None:
-                    base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
-                    if await ComfyClient(session, base_url).is_alive(_ANSWER_TIMEOUT_S):
-                        return status
-                pause = _PAUSE_SHARE * (loop.time() - began)
-                await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, pause)))
-    except TimeoutError:
-        return None
+    async with asyncio.timeout(timeout_s):
+        while True:
+            status = await launcher.get(replica_id)
+            if status is None or status.state in {LaunchState.GONE, LaunchState.STOPPING}:
+                return None
+            if status.state is LaunchState.RUNNING and status.endpoint is not None:
+                base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
+                if await ComfyClient(session, base_url).is_alive(_ANSWER_TIMEOUT_S):
+                    return status
+            pause = _PAUSE_SHARE * (loop.time() - began)
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, pause)))
 
 
 async def watch_health(client: ComfyClient, *, interval_s: float, failures: int) -> None:

@@ -28,6 +28,7 @@ from comfyserve.runtime.tasks import TaskScope
 log = structlog.get_logger()
 
 _SWEEP_INTERVAL_S = 30.0
+_CAPACITY_RETRY_S = 0.5
 _KEPT_ENDED_REPLICAS = 20
 _NOT_READY_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING})
 
@@ -152,12 +153,19 @@ class Runtime:
         )
         return Supervisor(replica, terms, self.parts, on_change)
 
-    def relieve(self, needy: str) -> bool:
-        """Ask another deployment to give up an idle replica; whether one will."""
+    def relieve(self, needy: str, *, is_update: bool = False) -> bool:
+        """Ask another deployment to give up an idle replica; whether one will.
+
+        With `is_update` its own may have to go, even the last one: it makes room for its successor.
+        """
         for deployment_id, fleet in self._fleets.items():
             if deployment_id != needy and fleet.can_give:
                 fleet.give_one()
                 return True
+        own = self._fleets.get(needy)
+        if is_update and own is not None and own.has_idle:
+            own.give_one()
+            return True
         return False
 
     @asynccontextmanager
@@ -182,14 +190,29 @@ class Runtime:
         life = self._scope.spawn(supervisor.run(), name=f"recording:{supervisor.id}")
         life.add_done_callback(lambda _: changed.set())
         try:
-            while supervisor.state in _NOT_READY_YET and not life.done():
-                await changed.wait()
-                changed.clear()
+            await self._await_recording(supervisor, changed)
             yield supervisor
         finally:
             supervisor.stop(Cause.RECORDING)
             await asyncio.shield(life)
             del self._recordings[supervisor.id]
+
+    async def _await_recording(self, supervisor: Supervisor, changed: asyncio.Event) -> None:
+        """Wait until it is ready or over; for a GPU no longer than for an engine to start."""
+        now = self.parts.clock.monotonic
+        deadline = now() + supervisor.terms.timeouts.start_s
+        while supervisor.state in _NOT_READY_YET and not supervisor.ended.is_set():
+            is_short_of_room = supervisor.waits_for_capacity
+            if is_short_of_room:
+                if now() >= deadline:
+                    return
+                self.relieve(supervisor.replica.deployment_id, is_update=True)
+            try:
+                async with asyncio.timeout(_CAPACITY_RETRY_S if is_short_of_room else None):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+            changed.clear()
 
     def opened(self, deployment: Deployment) -> None:
         """A deployment was created."""

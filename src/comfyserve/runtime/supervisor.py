@@ -42,6 +42,7 @@ _SEGMENTS = {
     ReplicaState.STOPPING: SegmentKind.DRAINING,
 }
 _LOG_TAIL_BYTES = 8192
+_PAUSE_WHEN_STUCK_S = 1.0
 LOG_TAIL_LINES = 40
 
 
@@ -133,6 +134,11 @@ class Supervisor:
         self._on_change(self)
 
     @property
+    def message(self) -> str:
+        """What is known of its trouble: the record's words, else the launcher's."""
+        return self.replica.message or (self.last_status.message if self.last_status else "")
+
+    @property
     def waits_for_capacity(self) -> bool:
         """Whether it cannot start because no GPU is free."""
         status = self.last_status
@@ -145,6 +151,8 @@ class Supervisor:
             self.post(ReplicaEvent.EXITED, _cause_of(status))
         elif self.state is ReplicaState.PENDING and status.state in _UNDER_WAY:
             self.post(ReplicaEvent.LAUNCHED)
+        if self.waits_for_capacity:
+            self._on_change(self)
 
     async def run(self) -> None:
         """Live until the record is terminal, or be cancelled and leave the process as it is."""
@@ -166,7 +174,7 @@ class Supervisor:
     async def failure(self) -> StartFailed:
         """Why it did not become ready, with the end of its log."""
         replica = self.replica
-        what = replica.message or f"ended before it was ready ({replica.cause or 'stopped'})"
+        what = self.message or f"ended before it was ready ({replica.cause or 'stopped'})"
         return StartFailed(
             f"replica {self.id}: {what}", code=replica.cause or None, log_tail=await self.log_tail()
         )
@@ -181,6 +189,7 @@ class Supervisor:
             )
             if self.state in {ReplicaState.DRAINING, ReplicaState.STOPPING}:
                 await self._execute(scope, (Effect.TERMINATE,))
+            self._on_change(self)
             return
         await self._parts.store.replicas.save(self.replica)
         await self._launch()
@@ -193,10 +202,6 @@ class Supervisor:
             await self._parts.launcher.stop(self.id, grace_s=0)
 
     async def _apply(self, scope: TaskScope, event: ReplicaEvent, cause: Cause) -> None:
-        if event is ReplicaEvent.LAUNCHED and self.state is not ReplicaState.PENDING:
-            return  # The launcher may say so twice.
-        if event is ReplicaEvent.DRAIN and self.state is not ReplicaState.READY:
-            event = ReplicaEvent.STOP
         before = self.replica
         self._note(event)
         self.replica, effects = step(self.replica, event, now=self._parts.clock.now(), cause=cause)
@@ -272,19 +277,19 @@ class Supervisor:
                     pass  # The pool withdraws it in `on_change`, which follows every step.
 
     async def _probe(self) -> None:
-        began = self.replica.created_at
-        left = self.terms.timeouts.start_s - (self._parts.clock.now() - began)
-        status = await await_ready(
-            self._parts.launcher, self._parts.session, self.id, timeout_s=max(0.1, left)
-        )
-        if status is None:
-            if self.state is ReplicaState.STARTING:
-                self.replica = replace(
-                    self.replica,
-                    message=f"it was not ready within {self.terms.timeouts.start_s:g} s",
-                )
-                self.post(ReplicaEvent.START_TIMEOUT, Cause.START_TIMEOUT)
+        # From STARTING on: waiting for a GPU is no fault of the engine's.
+        start_s = self.terms.timeouts.start_s
+        left = start_s - (self._parts.clock.now() - self.replica.since)
+        try:
+            status = await await_ready(
+                self._parts.launcher, self._parts.session, self.id, timeout_s=max(0.1, left)
+            )
+        except TimeoutError:
+            self.replica = replace(self.replica, message=f"it was not ready within {start_s:g} s")
+            self.post(ReplicaEvent.START_TIMEOUT, Cause.START_TIMEOUT)
             return
+        if status is None:
+            return  # What ended it is told by the launcher's watch.
         self._set_client(status)
         self.post(ReplicaEvent.PROBE_OK)
 

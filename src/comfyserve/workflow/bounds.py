@@ -13,9 +13,9 @@ MAX_NODES: Final = 100_000
 """Nodes that a workflow may have or become; ComfyUI's editor stops at 10,000 a graph."""
 MAX_DEPTH: Final = 64
 """Subgraphs that may be nested."""
-MAX_PIECES: Final = 2_000_000
+MAX_PIECES: Final = 500_000
 """Slots and widgets that loading may make; a large workflow of today has some 10,000."""
-MAX_STEPS: Final = 20_000_000
+MAX_STEPS: Final = 5_000_000
 """Single steps of searching; a large workflow of today takes some 10,000."""
 MAX_PATHS: Final = 50_000_000
 """Characters of all node ids of the prompt together."""

@@ -7,7 +7,7 @@ Nothing here recurses: a chain may have as many links as the file has.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from comfyserve.workflow.bounds import Budget
 from comfyserve.workflow.editor import Graph, Node, Role
@@ -48,6 +48,9 @@ class Break(StrEnum):
     NO_NAME = "no node gives the named connection a value"
 
 
+_Place: TypeAlias = tuple[int, int, int, str | None, bool]
+
+
 @dataclass(slots=True)
 class _Walk:
     """Where following a connection has got to: an input slot, or an output slot."""
@@ -58,7 +61,7 @@ class _Walk:
     type: str | None
     """Type of the input that asks; `None`: that of the input at hand."""
     is_input: bool
-    seen: set[tuple[int, int, int, bool]] = field(default_factory=set)
+    passed: dict[_Place, None] = field(default_factory=dict)
 
     def at_input(self, scope: Scope, node: Node, slot: int, kind: str | None) -> None:
         self.scope, self.node, self.slot, self.type, self.is_input = scope, node, slot, kind, True
@@ -66,16 +69,13 @@ class _Walk:
     def at_output(self, scope: Scope, node: Node, slot: int, kind: str) -> None:
         self.scope, self.node, self.slot, self.type, self.is_input = scope, node, slot, kind, False
 
-    def is_new(self) -> bool:
-        """Whether this place was not passed before."""
-        key = (id(self.scope), id(self.node), self.slot, self.is_input)
-        if key in self.seen:
-            return False
-        self.seen.add(key)
-        return True
+    @property
+    def place(self) -> _Place:
+        """Where it is, as a key."""
+        return (id(self.scope), id(self.node), self.slot, self.type, self.is_input)
 
 
-Found = Origin | Value | Break | None
+Found: TypeAlias = Origin | Value | Break | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ class Resolver:
 
     rules: FrontendRules
     budget: Budget
+    known: dict[_Place, "Found"] = field(default_factory=dict)
+    """Where the places that were passed lead: many inputs share the end of one chain."""
 
     def resolve(self, scope: Scope, node: Node, slot: int) -> Found:
         """Return what an input gets, `None` for nothing."""
@@ -91,10 +93,20 @@ class Resolver:
         if near is not None:
             return near
         walk = _Walk(scope, node, slot, None, is_input=True)
+        found = self._follow(walk)
+        for place in walk.passed:
+            self.known[place] = found
+        return found
+
+    def _follow(self, walk: _Walk) -> "Found":
         while True:
             self.budget.search(1)
-            if not walk.is_new():
+            place = walk.place
+            if place in self.known:
+                return self.known[place]
+            if place in walk.passed:
                 return Break.CIRCLE
+            walk.passed[place] = None
             is_done, found = self._input(walk) if walk.is_input else self._output(walk)
             if is_done:
                 return found

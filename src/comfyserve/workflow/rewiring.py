@@ -37,9 +37,10 @@ class Rewiring:
                 for slot in node.inputs:
                     if slot.match is not None:
                         self._match(node, slot)
+        settled: set[int] = set()
         for node in self.graph.nodes:
-            if node.role is Role.REROUTE and node.inputs and node.outputs:
-                self._reroute(node)
+            if node.role is Role.REROUTE and node.outputs and id(node) not in settled:
+                settled.update(map(id, self._reroute(node)))
 
     def _match(self, node: Node, slot: Slot) -> None:
         """Settle the group of one matching input, then those that hang on its outputs."""
@@ -91,38 +92,37 @@ class Rewiring:
             return _ANY
         return origin.outputs[link.origin_slot].type
 
-    def _reroute(self, node: Node) -> None:
-        """Drop what hangs on a chain of reroutes and does not take what comes into it."""
-        chain, source = self._upstream(node)
-        if source is None:
-            return
-        made = source if source != "" else _ANY
-        for each in (*chain, *self._downstream(node)):
+    def _reroute(self, node: Node) -> list[Node]:
+        """Drop what hangs on a net of reroutes and does not take what comes into it; return the net."""
+        first, made = self._upstream(node)
+        if made is None:
+            return [node]
+        net = [first, *self._downstream(first)]
+        for each in net:
             for output in each.outputs[:1]:
                 output.type = made
                 for _, target, slot in list(self._targets(output)):
                     if target.role is not Role.REROUTE and not are_compatible(made, slot.type):
                         self._drop(target, slot)
+        return net
 
-    def _upstream(self, node: Node) -> tuple[list[Node], str | None]:
-        """Return the reroutes up to the first node, and the type it makes; `None`: nobody knows."""
-        chain, seen = [node], {id(node)}
+    def _upstream(self, node: Node) -> tuple[Node, str | None]:
+        """Return the first reroute of a chain and the type that comes in; `None`: nobody knows."""
+        seen = {id(node)}
         while True:
             self.budget.search(1)
-            slot = chain[-1].inputs[0] if chain[-1].inputs else None
+            slot = node.inputs[0] if node.inputs else None
             if slot is None or slot.link is None:
-                return chain, ""
+                return node, _ANY
             link = self.graph.links.get(slot.link)
             origin = self.graph.by_id.get(link.origin_id) if link is not None else None
-            if link is None or origin is None:
-                return chain, None
+            if link is None or origin is None or id(origin) in seen:
+                return node, None
             if origin.role is not Role.REROUTE:
                 known = 0 <= link.origin_slot < len(origin.outputs)
-                return chain, origin.outputs[link.origin_slot].type if known else ""
-            if id(origin) in seen:
-                return chain, None
+                return node, (origin.outputs[link.origin_slot].type if known else "") or _ANY
             seen.add(id(origin))
-            chain.append(origin)
+            node = origin
 
     def _downstream(self, node: Node) -> Iterator[Node]:
         pending, seen = [node], {id(node)}

@@ -108,20 +108,20 @@ def test_proxies_of_many_instances_are_bounded() -> None:
     assert refused(prepare(ui, catalog())) is Code.WORKFLOW_TOO_LARGE
 
 
-def test_a_long_chain_with_many_ends_is_followed_or_refused() -> None:
+def test_a_long_chain_with_many_ends_is_followed_once() -> None:
     count = 6000
     nodes, links = [node(0, "Load", outputs=[{"name": "IMAGE", "type": "IMAGE"}])], []
     for number in range(1, count):
         slot = [{"name": "", "type": "*", "link": number}]
-        nodes.append(node(number, "Reroute", inputs=slot, outputs=[{"name": "", "type": "*"}]))
+        output = [{"name": "", "type": "*", "links": [number + 1]}]
+        nodes.append(node(number, "Reroute", inputs=slot, outputs=output))
         links.append([number, number - 1, 0, number, 0, "*"])
     for number in range(count, 2 * count):
         nodes.append(node(number, "Invert", inputs=[{**SLOTS[0], "link": number}]))
         links.append([number, count - 1, 0, number, 0, "IMAGE"])
     prepared = prepare(workflow(nodes, links), catalog())
-    assert refused(prepared) is Code.WORKFLOW_TOO_LARGE
-    short = prepare(workflow(nodes[:count] + nodes[-50:], links), catalog())
-    assert short.prompt[str(2 * count - 1)]["inputs"] == {"image": ["0", 0]}
+    assert len(prepared.prompt) == count + 1
+    assert prepared.prompt[str(2 * count - 1)]["inputs"] == {"image": ["0", 0]}
 
 
 def test_texts_of_ten_megabytes_are_kept() -> None:
@@ -279,7 +279,7 @@ def check(body: Any, flavour: Flavour) -> None:
             assert not isinstance(value, list) or value[0] in prepared.prompt
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(WORKFLOW, st.sampled_from(Flavour))
 def test_nothing_that_looks_like_a_workflow_raises(body: Any, flavour: Flavour) -> None:
     check(body, flavour)
@@ -287,7 +287,8 @@ def test_nothing_that_looks_like_a_workflow_raises(body: Any, flavour: Flavour) 
 
 def _damages(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     """Replace one thing somewhere inside a JSON value."""
-    at, parents = value, []
+    at: Any = value
+    parents: list[tuple[Any, Any]] = []
     while isinstance(at, (dict, list)) and at and not (parents and draw(st.booleans())):
         key = draw(st.sampled_from(list(at) if isinstance(at, dict) else range(len(at))))
         parents.append((at, key))
@@ -298,7 +299,7 @@ def _damages(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     return value
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(st.data())
 def test_damaged_official_workflows_never_raise(data: st.DataObject) -> None:
     known, pairs = committed(Flavour.NEW)

@@ -7,11 +7,11 @@ from comfyserve.workflow.interface.model import (
     InterfaceInput,
     InterfaceOutput,
     Kind,
-    Place,
     Role,
     Source,
 )
 from comfyserve.workflow.interface.wire import read_interface, to_json
+from comfyserve.workflow.prompt_nodes import Place
 
 __all__ = [
     "Applied",

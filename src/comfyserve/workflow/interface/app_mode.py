@@ -11,9 +11,8 @@ from typing import Any
 from comfyserve.workflow.graph import SavedGraph, UiWorkflow
 from comfyserve.workflow.interface.entries import Entry
 from comfyserve.workflow.interface.marks import no_place
-from comfyserve.workflow.interface.model import Place
-from comfyserve.workflow.interface.nodes import Nodes
 from comfyserve.workflow.problems import Problem
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.reader import node_id
 
 Promoted = Mapping[tuple[str, str], Sequence[tuple[str, str]]]

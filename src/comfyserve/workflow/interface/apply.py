@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comfyserve.workflow.interface.model import Interface, InterfaceInput, Kind, Place
+from comfyserve.workflow.interface.model import Interface, InterfaceInput, Kind
 from comfyserve.workflow.nearest import Nearest
 from comfyserve.workflow.problems import Code, Problem
+from comfyserve.workflow.prompt_nodes import Place
 
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 _SHOWN = 8

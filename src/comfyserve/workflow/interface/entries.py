@@ -8,15 +8,9 @@ from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.dynamic import COMBO, option_keys
 from comfyserve.workflow.input_files import upload_kind
 from comfyserve.workflow.interface.apply import Refused, converted
-from comfyserve.workflow.interface.model import (
-    InterfaceInput,
-    InterfaceOutput,
-    Kind,
-    Place,
-    Role,
-)
+from comfyserve.workflow.interface.model import InterfaceInput, InterfaceOutput, Kind, Role
 from comfyserve.workflow.interface.names import slug, unique
-from comfyserve.workflow.interface.nodes import Nodes
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.specs import InputSpec, NodeClass
 
 _KINDS = {

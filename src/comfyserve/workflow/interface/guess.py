@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from comfyserve.workflow.input_files import upload_kind
-from comfyserve.workflow.interface.model import Place, Role
-from comfyserve.workflow.interface.nodes import Nodes
+from comfyserve.workflow.interface.model import Role
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.specs import InputSpec
 
 _SIDES = {"positive": Role.PROMPT, "negative": Role.NEGATIVE_PROMPT, "conditioning": Role.PROMPT}

@@ -21,10 +21,10 @@ from comfyserve.workflow.interface.entries import (
 )
 from comfyserve.workflow.interface.guess import Guess, guess
 from comfyserve.workflow.interface.marks import marked_inputs, marked_outputs
-from comfyserve.workflow.interface.model import Interface, Place, Role, Source
-from comfyserve.workflow.interface.nodes import Nodes
+from comfyserve.workflow.interface.model import Interface, Role, Source
 from comfyserve.workflow.prepare import Prepared, prepare
 from comfyserve.workflow.problems import Problem
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.reader import parse_ui
 
 

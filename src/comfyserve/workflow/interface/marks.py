@@ -14,9 +14,8 @@ import re
 from collections.abc import Iterator
 
 from comfyserve.workflow.interface.entries import Entry
-from comfyserve.workflow.interface.model import Place
-from comfyserve.workflow.interface.nodes import Nodes
 from comfyserve.workflow.problems import Code, Problem, Severity
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 
 _INPUT = re.compile(r"\$\s*([\w][\w .-]{0,60})\s*(?:\(([^()]{0,500})\))?\s*")
 _OUTPUT = re.compile(r"#\s*([\w][\w .-]{0,60})\s*")

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from comfyserve.workflow.problems import Problem
+from comfyserve.workflow.prompt_nodes import Place
 
 
 class Kind(StrEnum):
@@ -51,13 +52,6 @@ class Source(StrEnum):
     PROMOTED = "promoted"
     GUESSED = "guessed"
     GIVEN = "given"
-
-
-class Place(NamedTuple):
-    """An input of a node of the prompt."""
-
-    node_id: str
-    input: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ from comfyserve.workflow.interface.model import (
     InterfaceInput,
     InterfaceOutput,
     Kind,
-    Place,
     Role,
     Source,
 )
 from comfyserve.workflow.interface.names import NAME, slug
 from comfyserve.workflow.problems import Code, Problem, shortened
+from comfyserve.workflow.prompt_nodes import Place
 
 VERSION = 1
 _MARK = "comfyserve_interface"

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from comfyserve.workflow.requirements.model import Fix, InputFile, ModelFile, NodePack, Requirements
+from comfyserve.workflow.requirements.stated import CORE
 
 
 def fixes(found: Requirements) -> Iterator[Fix]:
@@ -22,6 +23,13 @@ def _pack(pack: NodePack) -> Fix:
     if not pack.id:
         return Fix(
             f"find the node pack that brings {classes} (ComfyUI-Manager knows many by class)"
+        )
+    if pack.id == CORE:
+        version = f" to {pack.version} or newer" if pack.version else ""
+        return Fix(
+            f"update ComfyUI{version} for {classes}",
+            _command("comfy", "update", "comfy"),
+            f"Image.comfyui(version={_quoted(pack.version)})" if pack.version else "",
         )
     if "/" in pack.id:
         url = f"https://github.com/{pack.id}"

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.graph import SavedNode
 from comfyserve.workflow.input_files import exists, upload_kind
-from comfyserve.workflow.interface.model import Kind, Place
-from comfyserve.workflow.interface.nodes import Nodes
+from comfyserve.workflow.interface.model import Kind
 from comfyserve.workflow.prepare import Prepared, prepare
+from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.reader import parse_ui
 from comfyserve.workflow.requirements.fixes import fixes
 from comfyserve.workflow.requirements.folders import Folders, is_model_name
 from comfyserve.workflow.requirements.model import InputFile, ModelFile, NodePack, Requirements
 from comfyserve.workflow.requirements.stated import (
+    CORE,
     KnownModel,
     active_nodes,
     named_models,
@@ -25,6 +26,7 @@ from comfyserve.workflow.requirements.stated import (
 
 _EMBEDDING = re.compile(r"embedding:([\w][\w./\\-]{0,200})")
 _LONGEST_TEXT = 100_000
+_OWN = (CORE, "")
 
 
 def requirements(
@@ -46,7 +48,7 @@ def requirements(
     if prepared.source is not None:
         saved = list(active_nodes(parse_ui(prepared.source)))
         stated = list(stated_models(saved, prepared.source))
-    finder = _Models(nodes, Folders(catalog), catalog is not None)
+    finder = _Models(nodes, Folders(catalog))
     finder.read(saved)
     found = Requirements(
         models=tuple(finder.described([*stated, *index])),
@@ -70,10 +72,9 @@ class _Named:
 class _Models:
     """Gathers the model files of a workflow by folder and name."""
 
-    def __init__(self, nodes: Nodes, folders: Folders, is_catalog_known: bool) -> None:  # noqa: FBT001 - private
+    def __init__(self, nodes: Nodes, folders: Folders) -> None:
         self._nodes = nodes
         self._folders = folders
-        self._is_known = is_catalog_known
         self._found: dict[tuple[str, str], _Named] = {}
 
     def read(self, saved: Iterable[SavedNode]) -> None:
@@ -154,10 +155,9 @@ def _packs(nodes: Nodes, saved: list[SavedNode], catalog: NodeCatalog | None) ->
             used.setdefault(class_type)
     packs: dict[tuple[str, str], list[str]] = {}
     for class_type in used:
-        if class_type in stated:
-            packs.setdefault(stated[class_type], []).append(class_type)
-        elif catalog is not None and class_type not in catalog:
-            packs.setdefault(("", ""), []).append(class_type)
+        is_lacking = catalog is not None and class_type not in catalog
+        if is_lacking or stated.get(class_type, _OWN)[0] != CORE:
+            packs.setdefault(stated.get(class_type, ("", "")), []).append(class_type)
     for (pack, version), classes in packs.items():
         is_present = None if catalog is None else all(each in catalog for each in classes)
         yield NodePack(pack, tuple(classes), version, is_present)

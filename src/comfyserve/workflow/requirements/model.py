@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from comfyserve.workflow.interface.model import Kind, Place
+from comfyserve.workflow.interface.model import Kind
+from comfyserve.workflow.prompt_nodes import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from comfyserve.workflow.graph import Mode, SavedNode, UiWorkflow
 from comfyserve.workflow.requirements.folders import is_model_name
 from comfyserve.workflow.rules import parse_version
 
-_CORE = "comfy-core"
+CORE = "comfy-core"
+"""The id that the editor notes for ComfyUI's own classes."""
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:/[A-Za-z0-9_.-]{1,100})?")
 _VERSION = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 _FOLDER = re.compile(r"[A-Za-z0-9_-]{1,60}(?:/[A-Za-z0-9_-]{1,60}){0,3}")
@@ -93,7 +94,7 @@ def stated_packs(nodes: Iterable[SavedNode]) -> dict[str, tuple[str, str]]:
         properties = node.properties
         pack = properties.get("cnr_id") or properties.get("aux_id")
         version = properties.get("ver")
-        if not isinstance(pack, str) or pack == _CORE or not _ID.fullmatch(pack):
+        if not isinstance(pack, str) or not _ID.fullmatch(pack):
             continue
         is_version = isinstance(version, str) and _VERSION.fullmatch(version)
         found.setdefault(node.type, (pack, str(version) if is_version else ""))
@@ -105,7 +106,7 @@ def newest_core(nodes: Iterable[SavedNode]) -> str:
     newest: tuple[tuple[int, ...], str] = ((), "")
     for node in nodes:
         text = node.properties.get("ver")
-        if node.properties.get("cnr_id") == _CORE and isinstance(text, str):
+        if node.properties.get("cnr_id") == CORE and isinstance(text, str):
             version = parse_version(text) if _VERSION.fullmatch(text) else None
             newest = max(newest, (version, text)) if version is not None else newest
     return newest[1]

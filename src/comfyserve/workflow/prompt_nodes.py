@@ -2,12 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.interface.model import Place
 from comfyserve.workflow.remarks import title_of
 from comfyserve.workflow.specs import InputSpec, NodeClass
+
+
+class Place(NamedTuple):
+    """An input of a node of the prompt."""
+
+    node_id: str
+    input: str
+
 
 _PLAIN = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"})
 
