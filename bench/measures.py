@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.client import Client, Prompt
+from bench.client import Client, Prompt, raw_request, requests_a_second
 from bench.processes import (
     EngineUnderTest,
     plain_engine,
@@ -119,12 +119,11 @@ async def accepts(engine: EngineUnderTest, *, count: int = 3000) -> list[Row]:
             async with Client(url) as client:
                 if not engine.is_real:
                     await client.submit(sleeping_prompt(0, 600))
-                seconds = await client.submit_many(
-                    [tiny_prompt(number) for number in range(count)], at_once=32
-                )
+                bodies = [{"prompt": tiny_prompt(number)} for number in range(count)]
+                requests = [raw_request("POST", "/prompt", body) for body in bodies]
+                rates.append(await requests_a_second(url, requests, at_once=16))
                 await client.post("/queue", {"clear": True})
                 await client.post("/interrupt", {})
-                rates.append(count / seconds)
     return [Row("accepted prompts", rates[1], rates[0], "1/s", "ratio >= 2, durable")]
 
 
@@ -135,11 +134,11 @@ async def histories(engine: EngineUnderTest, *, count: int = 6000) -> list[Row]:
         for url in (plain.url, ours.url):
             async with Client(url) as client:
                 prompt_id = await client.submit(photo_prompt(1))
-                await client._ended(prompt_id)  # noqa: SLF001 - the benchmark's own client
+                await client.ended(prompt_id)
                 if url == ours.url:
                     await _put_to_sleep(url)
-                seconds = await client.get_many(f"/history/{prompt_id}", count=count, at_once=32)
-                rates.append(count / seconds)
+                requests = [raw_request("GET", f"/history/{prompt_id}")] * count
+                rates.append(await requests_a_second(url, requests, at_once=16))
     return [Row("history entries read at zero replicas", rates[1], rates[0], "1/s", "ratio >= 1")]
 
 

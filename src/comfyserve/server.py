@@ -119,7 +119,12 @@ def configure_logs(settings: Settings) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if is_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            # The default prints local variables, and with them secrets.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     trace = [structlog.processors.format_exc_info] if is_json else []
     structlog.configure(

@@ -98,7 +98,7 @@ _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 
 # Times, traces, what we say beside ComfyUI's own words, and directories of the replica.
 _DIFFERENT = {
-    *("timestamp", "create_time", "comfyserve", "warnings", "traceback", "folders"),
+    *("timestamp", "create_time", "comfyserve", "warnings", "traceback", "folders", "migrated"),
     *_LIST_FOLDERS,
 }
 

@@ -259,6 +259,7 @@ NAMES = (
     ("filename=", 400),
     ("filename=%20%5Binput%5D", 400),
     ("filename=..", 400),
+    ("filename=x&type=output&subfolder=..", 403),
     ("filename=a..b.png", 400),
     ("filename=%2Fetc%2Fpasswd", 400),
     ("filename=%00.png", 404),
@@ -285,6 +286,11 @@ async def test_names_stay_inside(door: FileDoor, subtests: pytest.Subtests) -> N
         with subtests.test(query):
             answer = await door.get(f"/view?type=input&{query}")
             assert (answer.status, answer.body) == (status, b"real" if status == 200 else b"")
+
+
+async def test_an_empty_type_is_no_type(door: FileDoor) -> None:
+    await door.put_asset("made.png", b"made")
+    assert (await door.get("/view?filename=made.png&type=")).status == 400
 
 
 async def test_the_api_prefix_is_the_same_door(door: FileDoor) -> None:

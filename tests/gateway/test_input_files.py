@@ -10,7 +10,6 @@ import pytest
 
 from comfyserve.gateway.input_files import (
     list_input_files,
-    live_catalog,
     patch_object_info,
     patch_object_info_of,
 )
@@ -142,9 +141,9 @@ def patched_image(choices: list[str]) -> dict[str, Any]:
 def test_the_catalog_knows_the_same_files() -> None:
     snapshot = Snapshot(msgspec.json.encode(INFO), {})
     files = frozenset({"a.png"})
-    catalog = live_catalog(snapshot, files)
+    catalog = snapshot.catalog_with(files)
     loader = catalog.get("LoadImage")
     assert loader is not None
     assert loader.by_name["image"].choices == ("a.png",)
-    assert live_catalog(snapshot, files) is catalog
-    assert live_catalog(snapshot, frozenset({"b.png"})) is not catalog
+    assert snapshot.catalog_with(files) is catalog
+    assert snapshot.catalog_with(frozenset({"b.png"})) is not catalog

@@ -233,7 +233,10 @@ def test_unknown_paths_and_methods_have_the_envelope(door: Door) -> None:
     for path in ("/assets/nope", f"/assets/{MISSING}", "/jobs/nope/more/x", "/assets/../../x"):
         assert door.call("GET", path).refusal == (404, "not_found")
     assert door.call("PUT", "/jobs").refusal == (405, "method_not_allowed")
-    assert door.call("GET", f"/assets/by-hash/{hash_of(b'')}").refusal == (405, "method_not_allowed")
+    assert door.call("GET", f"/assets/by-hash/{hash_of(b'')}").refusal == (
+        405,
+        "method_not_allowed",
+    )
 
 
 def test_urls_are_signed_for_one_asset_and_a_while(home: Path, free_port: int) -> None:

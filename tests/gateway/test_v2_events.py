@@ -94,8 +94,8 @@ def test_a_job_in_the_queue_tells_how_it_moves_up(door: Door) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", door.server.port, timeout=30)
     connection.request("GET", f"/api/v2/jobs/{third['id']}/events")
     answer = connection.getresponse()
-    assert answer.fp.readline() == b"event: status\n"
-    assert b'"queue_position":2' in answer.fp.readline()
+    assert answer.readline() == b"event: status\n"
+    assert b'"queue_position":2' in answer.readline()
     door.call("POST", f"/jobs/{second['id']}/cancel")
     rest: list[bytes] = []
     reader = threading.Thread(target=lambda: rest.append(answer.read()))
@@ -121,10 +121,8 @@ def test_readers_that_leave_are_forgotten(door: Door) -> None:
 
 
 def test_a_stream_goes_on_when_its_replica_dies(door: Door) -> None:
-    crash = {
-        "1": {"class_type": "TestingCrash", "inputs": {}},
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
+    inputs = {"exit_code": 1, "by_signal": "SIGKILL", "once": "", "anything": ["1", 0]}
+    crash = picture(6) | {"3": {"class_type": "TestingCrash", "inputs": inputs}}
     answer = door.call("POST", "/jobs", {"workflow": crash})
     assert answer.status == 201, answer.body
     events = door.events(answer.json["id"])

@@ -46,7 +46,9 @@ nodes = st.fixed_dictionaries(
     },
 )
 workflows = (
-    st.dictionaries(st.sampled_from(["1", "2", "nodes", "links"]) | texts, nodes | values, max_size=4)
+    st.dictionaries(
+        st.sampled_from(["1", "2", "nodes", "links"]) | texts, nodes | values, max_size=4
+    )
     | values
 )
 bodies = (
@@ -105,7 +107,10 @@ def test_any_upload(door: Door, fields: dict[str, str], cut: int, data: bytes | 
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"]),
     path=paths,
     query=texts,
-    key=st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=300),
+    key=st.none()
+    | st.text(
+        st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=300
+    ),
 )
 def test_any_address(door: Door, method: str, path: str, query: str, key: str | None) -> None:
     headers = {} if key is None else {"Idempotency-Key": key}

@@ -245,7 +245,10 @@ def test_a_label_that_breaks_a_rule_is_refused(door: Door, metadata: Any, named:
         ({"workflow": picture(1), "inputs": {}}, (422, "invalid_request")),
         ({"workflow": picture(1), "extra_data": []}, (422, "invalid_request")),
         ({"workflow": picture(1), "extra_data": {"other": "x"}}, (422, "invalid_request")),
-        ({"workflow": picture(1), "extra_data": {"api_key_comfy_org": 5}}, (422, "invalid_request")),
+        (
+            {"workflow": picture(1), "extra_data": {"api_key_comfy_org": 5}},
+            (422, "invalid_request"),
+        ),
         ({"workflow": {"nodes": [], "links": []}}, (422, "workflow_format_ui")),
         ({"workflow": {"nodes": [], "last_node_id": 0}}, (422, "workflow_format_ui")),
         ({"workflow": {}}, (422, "invalid_workflow")),
@@ -390,7 +393,10 @@ def test_a_body_over_the_limit_is_refused(home: Path, free_port: int) -> None:
 
 def test_what_is_over_is_gone_with_all_that_it_made(home: Path, free_port: int) -> None:
     with v2_door(home, free_port) as door:
-        job = door.ended(door.submit(picture(1))["id"])
+        asset = door.upload(png((1, 1, 1)), "old.png").json
+        job = door.ended(door.submit(loading(reference(asset["id"])))["id"])
+        inputs = door.server.home.glob("deployments/*/input/*")
+        (copy,) = inputs
         door.server.stop()
         door.server.environment = {"COMFYSERVE_RETENTION_S": "0.5"}
         door.server.start()
@@ -399,6 +405,7 @@ def test_what_is_over_is_gone_with_all_that_it_made(home: Path, free_port: int) 
         )
         for path in ("", "/workflow", "/events", "/logs"):
             assert door.call("GET", f"/jobs/{job['id']}{path}").refusal == (404, "not_found")
+        wait_until(lambda: not copy.exists(), 10, "the copy of its input is swept")
 
 
 def test_tokens_open_the_door_to_what_they_are_for(home: Path, free_port: int) -> None:

@@ -134,8 +134,10 @@ def form(
     for name, value in fields.items():
         if value is None:
             continue
-        for each in value if isinstance(value, list) else [value]:
-            parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{each}'.encode())
+        head = f'Content-Disposition: form-data; name="{name}"\r\n\r\n'
+        parts += [
+            f"{head}{each}".encode() for each in (value if isinstance(value, list) else [value])
+        ]
     if data is not None:
         head = f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\n\r\n'
         parts.append(head.encode() + data)

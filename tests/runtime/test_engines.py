@@ -148,7 +148,7 @@ async def test_what_is_said_twice_counts_once(rig: Rig) -> None:
 async def test_messages_of_other_prompts_are_not_ours(rig: Rig) -> None:
     async def babbles(stage: Stage) -> None:
         for kind in ("execution_error", "execution_success", "executed", "executing"):
-            data = {"prompt_id": "another", "node": None, "output": {}}
+            data: dict[str, Any] = {"prompt_id": "another", "node": None, "output": {}}
             await stage.engine.send(stage.client_id, kind, data)
         await stage.engine.send(stage.client_id, "custom.event", {"value": 7})
         await perform(stage)

@@ -135,7 +135,7 @@ async def test_a_full_disk_delays_a_job_and_loses_none(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nothing can be written neither the job nor its deployment's loops are given up."""
-    monkeypatch.setattr("comfyserve.runtime.jobs._PAUSE_AFTER_DEFECT_S", 0.05)
+    monkeypatch.setattr("comfyserve.runtime.jobs._PAUSE_WHEN_FULL_S", 0.05)
     monkeypatch.setattr("comfyserve.runtime.tasks._PAUSE_AFTER_DEATH_S", 0.05)
     go = asyncio.Event()
 

@@ -221,9 +221,11 @@ async def test_an_update_gets_the_gpu_that_its_own_replica_holds(one_gpu: Rig) -
         again = await one_gpu.deploy(spec=replace(pinned, allow_routes=("/free",)))
     assert again.revision.number == 2
     await one_gpu.until(lambda: old.ended.is_set())
-    await one_gpu.until(lambda: one_gpu.fleet(deployment).ready)
-    [new] = one_gpu.fleet(deployment).ready
-    assert new.replica.revision_id == again.revision.id
+    await one_gpu.until(
+        lambda: (
+            [s.replica.revision_id for s in one_gpu.fleet(deployment).ready] == [again.revision.id]
+        )
+    )
 
 
 async def test_a_deploy_for_which_no_gpu_comes_free_fails_in_bounded_time(one_gpu: Rig) -> None:

@@ -10,8 +10,9 @@ from comfyserve.domain.events import JobChanged, QueueChanged, ReplicaChanged
 from comfyserve.domain.job import Job, JobState
 from comfyserve.domain.replica import Cause, ReplicaState
 from comfyserve.domain.spec import DeploymentSpec
-from comfyserve.testing.comfy import Conduct, Stage, perform
+from comfyserve.testing.comfy import Conduct
 from comfyserve.testing.comfy_classes import a_prompt
+from comfyserve.testing.comfy_plays import Stage, perform
 from comfyserve.testing.rig import SPEC, Rig
 
 

@@ -46,6 +46,9 @@ def apply(base: Prompt, edits: tuple[Edit, ...]) -> Json:
     return root["prompt"]
 
 
+LONGEST_DEFAULT = 100
+"""Longer texts that a class has for a default are ComfyUI's, and stay out of what is recorded."""
+
 ODD_VALUES: tuple[Json, ...] = (
     *(None, True, False, 0, 1, -1, 7, 64, 2**31, 2**53 + 1, 2**64, -(2**70), 10**30),
     *(0.0, -0.5, 1.5, 48.9, 1e308, 1e-300, math.inf, -math.inf, math.nan),
@@ -415,7 +418,7 @@ class _Builder:
         if isinstance(kind, list) or kind in plain:
             low = options.get("min", 1) if kind in ("INT", "FLOAT") else None
             default = options.get("default")
-            if default is not None:
+            if default is not None and len(str(default)) <= LONGEST_DEFAULT:
                 return default
             return low if low is not None else plain.get(str(kind), "x")
         return self._link(kind, options, depth)

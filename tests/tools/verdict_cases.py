@@ -10,7 +10,14 @@ from random import Random
 from typing import Any, TypeAlias
 
 from tests.tools.engine import Engine, known_files
-from tests.tools.mutants import Mutant, Prompt, mended, mutants, prompts_of_classes
+from tests.tools.mutants import (
+    LONGEST_DEFAULT,
+    Mutant,
+    Prompt,
+    mended,
+    mutants,
+    prompts_of_classes,
+)
 
 Json: TypeAlias = Any
 
@@ -124,9 +131,14 @@ def _changes(before: Json, after: Json) -> list[list[Json]]:
 
 
 def _lean(value: Json) -> Json:
-    """Drop tracebacks, and the tooltips inside input specs: they are ComfyUI's texts."""
+    """Drop tracebacks, and the tooltips and long defaults inside input specs: they are ComfyUI's texts."""
     if isinstance(value, dict):
-        return {k: _lean(v) for k, v in value.items() if k not in ("traceback", "tooltip")}
+        return {
+            key: _lean(each)
+            for key, each in value.items()
+            if key not in ("traceback", "tooltip")
+            and not (key == "default" and len(str(each)) > LONGEST_DEFAULT)
+        }
     return [_lean(each) for each in value] if isinstance(value, list) else value
 
 

@@ -52,6 +52,13 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        "Workflows, with or without a server",
+        (
+            Entry("workflow", "workflow", "Convert, validate and explain workflows."),
+            Entry("catalog", "catalog", "Save the node catalog of a deployment."),
+        ),
+    ),
+    (
         "The server",
         (
             Entry("serve", "serve", "Run the server."),

@@ -37,6 +37,11 @@ def show(renderable: RenderableType) -> None:
     _print(Console(highlight=False), renderable)
 
 
+def show_line(text: Text) -> None:
+    """Print a line on stdout that stays one, however long: it may be a command to copy."""
+    Console(highlight=False, soft_wrap=True).print(text)
+
+
 def say(text: str | Text = "", style: str = "") -> None:
     """Print a line of talk on stderr."""
     talk().print(text, style=style, markup=False)

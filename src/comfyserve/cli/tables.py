@@ -1,6 +1,6 @@
 """What the server answers, as tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -30,6 +30,8 @@ _STYLES = {
     "expired": "red",
     "asleep": "blue",
 }
+
+_SUMS = ("starting_s", "busy_s", "idle_s", "draining_s", "awake_s", "billed_s", "cost")
 
 
 def deployments_table(deployments: Sequence[Deployment], now: datetime) -> Table:
@@ -171,8 +173,8 @@ def usage_table(usage: Usage) -> Table:
     """The ledger by deployment and by replica."""
     names = ("STARTING", "BUSY", "IDLE", "DRAINING", "AWAKE", "BILLED", "COST")
     table = columns("WHAT", "GPU", *names, right=names)
-    for row in usage.deployments:
-        _add_usage(table, Text(row.name, "bold"), row)
+    for row in _by_name(usage.deployments):
+        _add_usage(table, Text(row.name or "(deleted)", "bold" if row.name else "dim"), row)
         for part in usage.replicas:
             if part.deployment == row.name:
                 _add_usage(table, Text(f"  {part.id}"), part)
@@ -194,6 +196,14 @@ def tokens_table(tokens: Sequence[Token], now: datetime) -> Table:
             ago_text(item.revoked_at, now),
         )
     return table
+
+
+def _by_name(rows: Sequence[UsageRow]) -> Iterator[UsageRow]:
+    """Those without a name (deleted, or never deployed) are one: nobody can tell them apart."""
+    nameless = [row for row in rows if not row.name]
+    yield from (row for row in rows if row.name)
+    if nameless:
+        yield UsageRow(**{name: sum(getattr(row, name) for row in nameless) for name in _SUMS})
 
 
 def _add_usage(table: Table, what: Text, row: UsageRow) -> None:

@@ -1,11 +1,13 @@
 """How far a running job is: what the engine says, as one number and the node that it is at."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _MOST_STEPS = 10_000
-_DONE = frozenset({"finished", "cached"})
+# A tuple: what is compared with it may be anything, also what cannot be hashed.
+_DONE = ("finished", "cached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,9 @@ class ProgressTracker:
         self._current = node_id
 
     def _advance(self, node_id: str | None, value: object, most: object) -> None:
-        if (
-            node_id is None
-            or not isinstance(value, int | float)
-            or not isinstance(most, int | float)
-        ):
+        if node_id is None or not isinstance(value, int | float):
             return
-        if not 0 <= value <= most or most <= 0:
+        if not isinstance(most, int | float) or not 0 <= value <= most or not 0 < most < math.inf:
             return
         self._fractions[node_id] = value / most
         if node_id == self._current and most > 1:

@@ -35,10 +35,13 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one replica holds: GPUs by short type name (`H100`, `any`), or the CPU alone."""
+    """What one replica holds: GPUs by short type name (`H100`, `any`), or the CPU alone.
+
+    `gpus` None is settled at deploy time: one for ComfyUI where the launcher has any, else none.
+    """
 
     gpu: str | None = None
-    gpus: int = 0
+    gpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class DeploymentSpec:
         _require(timeouts.queue_s >= 0, "queue timeout must not be negative")
         _require(limits.max_queue >= 1, "max_queue must be at least 1")
         _require(limits.max_attempts >= 1, "max_attempts must be at least 1")
-        _require(self.resources.gpus >= 0, "gpus must not be negative")
+        _require((self.resources.gpus or 0) >= 0, "gpus must not be negative")
         _require(self.port is None or 0 <= self.port <= 65535, "port must be between 0 and 65535")
         if self.engine.kind is EngineKind.COMFYUI:
             _require(bool(self.engine.comfyui_dir), "engine comfyui needs comfyui_dir")

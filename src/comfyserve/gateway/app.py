@@ -11,7 +11,18 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from comfyserve.domain.errors import ComfyserveError
-from comfyserve.gateway import files, native_jobs, prompt, queue, recorded, uploads, view_metadata
+from comfyserve.gateway import (
+    files,
+    native_jobs,
+    prompt,
+    queue,
+    recorded,
+    uploads,
+    user_data,
+    user_settings,
+    view_metadata,
+    web,
+)
 from comfyserve.gateway.auth import ADMIN, READ, RUN, authenticate
 from comfyserve.gateway.context import Gateway, Target
 from comfyserve.gateway.control import control_app
@@ -56,6 +67,17 @@ NATIVE: tuple[Row, ...] = (
     Row("GET", "/view_metadata/{folder}", view_metadata.view_metadata, READ),
     Row("GET", "/models/{folder}", recorded.recorded_folder, READ),
     Row("GET", "/experiment/models/{folder}", recorded.recorded_folder, READ),
+    Row("GET", "/users", user_settings.get_users, READ),
+    Row("GET", "/settings", user_settings.get_settings, READ),
+    Row("POST", "/settings", user_settings.post_settings, ADMIN),
+    Row("GET", "/settings/{id}", user_settings.get_setting, READ),
+    Row("POST", "/settings/{id}", user_settings.post_setting, ADMIN),
+    Row("GET", "/userdata", user_data.list_user_data, READ),
+    Row("GET", "/v2/userdata", user_data.list_user_data_v2, READ),
+    Row("GET", "/userdata/{file:path}", user_data.get_user_data, READ),
+    Row("POST", "/userdata/{file:path}", user_data.post_user_data, ADMIN),
+    Row("DELETE", "/userdata/{file:path}", user_data.delete_user_data, ADMIN),
+    Row("GET", "/global_subgraphs/{id}", web.global_subgraph, READ),
     *(Row("GET", path, recorded.recorded(path), READ) for path in recorded.RECORDED_PATHS),
 )
 # These are written with `/api` in ComfyUI itself, so their twins are under `/api/api`.
@@ -161,10 +183,11 @@ def _guarded(handler: Handler, needed: str) -> Handler:
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    """What the table does not have goes to the allow-list; nothing passes by itself."""
+    """The engine's web page from disk; else the allow-list. Nothing passes by itself."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": "there is only /ws"})
         return
     request = Request(scope, receive)
-    response = await passthrough(request)
+    request.state.principal.require(READ, request.state.target.deployment.id)
+    response = await web.web_file(request) or await passthrough(request)
     await response(scope, receive, send)

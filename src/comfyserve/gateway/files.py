@@ -5,10 +5,8 @@ lie on disk, in the directory that the replicas read.
 """
 
 import asyncio
-import os
 import posixpath
 from dataclasses import dataclass
-from pathlib import Path
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -93,7 +91,8 @@ def read_name(name: str, query: QueryParams) -> FileName | int:
     if not bare or bare.startswith("/") or ".." in bare:
         return 400
     if bare == name:
-        kind = first(query, "type") or "output"
+        told = first(query, "type")
+        kind = "output" if told is None else told
     if kind not in _KINDS:
         return 400
     folder = relative_parts(first(query, "subfolder") or "")
@@ -121,15 +120,9 @@ async def _find_digest(store: Store, target: Target, digest: str) -> Found | Non
 
 
 async def _open_asset(store: Store, asset: Asset) -> Found | None:
-    opened = await asyncio.to_thread(_open_blob, store.blobs.path_of(asset.digest), asset)
+    path = store.blobs.path_of(asset.digest)
+    opened = await asyncio.to_thread(OpenFile.at, path, asset.digest, asset.created_at)
     return None if opened is None else Found(opened, asset.name)
-
-
-def _open_blob(path: Path, asset: Asset) -> OpenFile | None:
-    try:
-        return OpenFile.of(os.open(path, os.O_RDONLY), asset.digest, asset.created_at)
-    except FileNotFoundError:
-        return None
 
 
 def disposition(name: str, kind: str = "") -> str:

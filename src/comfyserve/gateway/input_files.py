@@ -13,7 +13,6 @@ import msgspec
 
 from comfyserve.clock import SystemClock
 from comfyserve.runtime.snapshot import Snapshot
-from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.input_files import offered_files, upload_kind
 from comfyserve.workflow.specs import InputSpec, input_spec
 
@@ -35,11 +34,6 @@ def patch_object_info(snapshot: Snapshot, files: frozenset[str]) -> bytes:
 def patch_object_info_of(snapshot: Snapshot, name: str, files: frozenset[str]) -> dict[str, Any]:
     """The same of one node class; empty for one that is not there."""
     return _recorded(snapshot.object_info).one(name, files)
-
-
-def live_catalog(snapshot: Snapshot, files: frozenset[str]) -> NodeCatalog:
-    """The node catalog with these input files; the same object for the same files."""
-    return _recorded(snapshot.object_info).catalog(snapshot, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +123,6 @@ class _Recorded:
             if (entry := _loader(name, raw)) is not None
         }
         self._whole: tuple[frozenset[str], bytes] | None = None
-        self._catalog: tuple[frozenset[str], NodeCatalog] | None = None
 
     def whole(self, files: frozenset[str]) -> bytes:
         """All classes, as JSON."""
@@ -143,12 +136,6 @@ class _Recorded:
         if name in self._live:
             return {name: self._live[name].offering(files)}
         return {name: self._raw[name]} if name in self._raw else {}
-
-    def catalog(self, snapshot: Snapshot, files: frozenset[str]) -> NodeCatalog:
-        """The node catalog."""
-        if self._catalog is None or self._catalog[0] is not files:
-            self._catalog = files, snapshot.catalog.with_input_files(files)
-        return self._catalog[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ async def event_stream(gateway: Gateway, job: Job, base_url: str) -> AsyncIterat
         # Read again after subscribing: what changes from now on is heard.
         current = await gateway.store.jobs.get(job.id) or job
         yield _event("job", await _shown(gateway, current, base_url))
+        if (node := _current_node(gateway, current)) is not None:
+            yield _event("message", {"type": "executing", "data": {"node": node}})
         last_stage: Mapping[str, Any] | None = None
         while not current.is_terminal:
             stage = await _stage(gateway, current)
@@ -70,6 +72,14 @@ async def event_stream(gateway: Gateway, job: Job, base_url: str) -> AsyncIterat
         yield _event("end", await _shown(gateway, current, base_url))
 
 
+def _current_node(gateway: Gateway, job: Job) -> str | None:
+    """The node that runs just now, which a late listener has not heard of."""
+    if job.state is not JobState.RUNNING:
+        return None
+    attempts = gateway.runtime.fleet(job.deployment_id).running
+    return next((a.current_node for a in attempts if a.job.id == job.id), None)
+
+
 def _message(event: BusEvent) -> bytes | None:
     match event:
         case EngineMessage(kind=kind, data=data):
@@ -86,7 +96,7 @@ async def _stage(gateway: Gateway, job: Job) -> Mapping[str, Any]:
     for supervisor in fleet.supervisors:
         if supervisor.state in _WAKING:
             stage, status = _WAKING[supervisor.state], supervisor.last_status
-            detail = status.message if status else ""
+            detail = status.message if status and supervisor.waits_for_capacity else ""
             return {
                 "stage": stage, "position": position, "replica": supervisor.id, "detail": detail
             }  # fmt: skip

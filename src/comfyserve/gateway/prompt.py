@@ -65,7 +65,8 @@ async def post_prompt(request: Request) -> Response:
         revision_id=target.deployment.revision.id,
         prompt_id=submission.prompt_id,
         documents=JobDocuments(
-            prompt=verdict.prompt,
+            # As it came: the engine converts values itself, and not every conversion can be repeated.
+            prompt=prepared.prompt,
             extra_data=_with_source(submission.extra_data, prepared),
             outputs_to_execute=tuple(verdict.outputs),
             partial_execution_targets=submission.targets,

@@ -80,6 +80,14 @@ class OpenFile:
         return cls(file, version)
 
     @classmethod
+    def at(cls, path: Path, tag: str, modified: float) -> "OpenFile | None":
+        """Open a file of our own; None if there is none. Blocks; for threads."""
+        try:
+            return cls.of(os.open(path, os.O_RDONLY | os.O_CLOEXEC), tag, modified)
+        except FileNotFoundError:
+            return None
+
+    @classmethod
     def beneath(cls, root: Path, parts: tuple[str, ...]) -> "OpenFile | None":
         """Open a regular file beneath a directory; None if there is none. Blocks; for threads."""
         handle = open_file(root, parts)

@@ -11,7 +11,7 @@ from comfyserve.domain.deployment import Deployment, DeploymentState, Revision
 from comfyserve.domain.errors import Conflict, DeployFailed, EngineError, NotFound
 from comfyserve.domain.ids import Prefix
 from comfyserve.domain.replica import ReplicaState
-from comfyserve.domain.spec import DeploymentSpec, check_name
+from comfyserve.domain.spec import DeploymentSpec, EngineKind, check_name
 from comfyserve.runtime.engines import check_engine, explain_failure, failed_imports, find_python
 from comfyserve.runtime.runtime import Runtime, new_id
 from comfyserve.runtime.snapshot import Snapshot, record
@@ -56,6 +56,7 @@ class Deployer:
         check_name(name)
         async with self._alone(name):
             await asyncio.to_thread(check_engine, spec)
+            spec = await self._settle(spec)
             store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
             existing = await store.deployments.by_name(name)
             deployment_id = existing.id if existing else new_id(Prefix.DEPLOYMENT)
@@ -106,6 +107,18 @@ class Deployer:
                 deployment.id, DeploymentState.DELETED, now
             )
             await self._runtime.closed(deployment)
+
+    async def _settle(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """Decide what the user left open: ComfyUI gets a GPU where there is one."""
+        resources = spec.resources
+        if resources.gpus is not None:
+            return spec
+        wants_one = resources.gpu is not None or (
+            spec.engine.kind is EngineKind.COMFYUI
+            and "--cpu" not in spec.engine.args
+            and bool(await self._runtime.parts.launcher.capacity())
+        )
+        return replace(spec, resources=replace(resources, gpus=1 if wants_one else 0))
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:

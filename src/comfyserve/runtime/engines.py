@@ -79,7 +79,7 @@ def launch_spec(
         argv=(*command, *directories, *extra, *engine.args),
         cwd=cwd,
         env={"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(cache_dir), **engine.env},
-        gpus=spec.resources.gpus,
+        gpus=spec.resources.gpus or 0,
         gpu_type=spec.resources.gpu,
         writable=(
             *(f"{{replica_dir}}/{name}" for name in ("output", "temp", "user")),
@@ -96,7 +96,7 @@ def launch_spec(
 
 def _comfyui_options(spec: DeploymentSpec) -> tuple[str, ...]:
     options = ["--disable-auto-launch"]
-    if spec.resources.gpus == 0 and "--cpu" not in spec.engine.args:
+    if not spec.resources.gpus and "--cpu" not in spec.engine.args:
         options.append("--cpu")
     cli_args = Path(spec.engine.comfyui_dir or "") / "comfy" / "cli_args.py"
     if "--database-url" not in spec.engine.args and (

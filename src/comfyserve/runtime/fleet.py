@@ -1,24 +1,24 @@
 """The replicas of one deployment: desired against observed, and the jobs that they run."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from comfyserve.domain.deployment import Deployment, DeploymentState
 from comfyserve.domain.errors import EngineFailure
-from comfyserve.domain.events import JobChanged, QueueChanged
-from comfyserve.domain.job import Job, JobError, JobEventKind, JobState
+from comfyserve.domain.events import QueueChanged
+from comfyserve.domain.job import Job, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaState
 from comfyserve.domain.scaling import Load, backoff_s, decide, next_cull_in
-from comfyserve.runtime import history
 from comfyserve.runtime.jobs import Attempt, Order
 from comfyserve.runtime.pool import Pool, Slot
 from comfyserve.runtime.snapshot import Snapshot
 from comfyserve.runtime.supervisor import Parts, Supervisor
 from comfyserve.runtime.tasks import TaskScope
+from comfyserve.runtime.waiting import Waiting
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Fleet:
         self._news = asyncio.Event()
         self._scale = asyncio.Event()
         self._starts = _Starts()
-        self._queued = 0
+        self._waiting = Waiting(deployment.id, parts)
         self._warm_wanted = 0
         self._is_closing = False
 
@@ -188,6 +188,7 @@ class Fleet:
 
     async def release_jobs(self) -> None:
         """Give the jobs that still run back to the queue, uncounted: the server stops."""
+        self._is_closing = True
         for attempt in self.running:
             await self._parts.store.jobs.finish(
                 attempt.job.id,
@@ -273,7 +274,9 @@ class Fleet:
         scaling, now = self.deployment.spec.scaling, self._parts.clock.monotonic()
         if self._is_closing:
             return _IDLE_TICK_S
-        await self._expire()
+        queue_s = self.deployment.spec.timeouts.queue_s
+        if queue_s > 0 and await self._waiting.expire(queue_s):
+            self._news.set()
         load = await self._load(now)
         decision = decide(load, scaling)
         for replica_id in decision.drain:
@@ -375,37 +378,9 @@ class Fleet:
             error=starts.last_error.message,
         )
         if starts.failures >= self._parts.settings.start_failures:
-            await self._fail_waiting(starts.last_error)
+            await self._waiting.fail(starts.last_error)
             starts.failures = 0
-
-    async def _fail_waiting(self, reason: EngineFailure) -> None:
-        error = JobError(
-            "start_failed",
-            f"no replica could be started for this job: {reason.message}",
-            log_tail=reason.log_tail,
-        )
-        await self._end_queued(
-            self._parts.store.jobs.fail_queued(
-                self.deployment.id, error, self._parts.clock.now(), history.of_failed_wait
-            )
-        )
-
-    async def _expire(self) -> None:
-        queue_s = self.deployment.spec.timeouts.queue_s
-        if queue_s <= 0:
-            return
-        now = self._parts.clock.now()
-        error = JobError("queue_timeout", f"no slot came free within {queue_s:g} s")
-        await self._end_queued(
-            self._parts.store.jobs.expire_queued(
-                self.deployment.id, now - queue_s, error, now, history.of_failed_wait
-            )
-        )
-
-    async def _end_queued(self, ending: Coroutine[Any, Any, list[Job]]) -> None:
-        for job in await ending:
-            self._parts.bus.publish(JobChanged(job))
-        self._news.set()
+            self._news.set()
 
     async def _snapshot(self) -> Snapshot:
         return await self._host.snapshot(self.deployment.revision.snapshot_digest)

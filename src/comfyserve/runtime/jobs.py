@@ -1,13 +1,13 @@
 """Run one job on one slot: have it done, judge how that ended, commit once, then tell."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import msgspec
 import structlog
 
-from comfyserve.domain.errors import EngineError
+from comfyserve.domain.errors import EngineError, StorageFull
 from comfyserve.domain.events import JobChanged, Preview, QueueChanged
 from comfyserve.domain.job import Job, JobError, JobEventKind
 from comfyserve.domain.progress import ProgressTracker
@@ -24,7 +24,7 @@ from comfyserve.workflow.catalog import NodeCatalog
 log = structlog.get_logger()
 
 _LOST_VERDICT_S = 3.0
-_PAUSE_AFTER_DEFECT_S = 1.0
+_PAUSE_WHEN_FULL_S = 1.0
 _NO_VERDICT = Verdict()
 
 
@@ -86,24 +86,18 @@ class Attempt:
         Whatever goes wrong inside, the job does not stay behind as running.
         """
         self.parts.bus.publish(JobChanged(self.job))
-        outcome: Outcome | None = None
-        while True:
-            try:
-                dialogue = self._dialogue = self._dialogue or await self._begin()
-                return await self._finish(outcome or await self._follow(dialogue), dialogue)
-            except Exception:
-                log.exception(
-                    "An attempt failed inside the server.",
-                    event_key="attempt_died",
-                    job=self.job.id,
-                    replica=self.supervisor.id,
-                )
-            self.supervisor.stop(Cause.UNRESPONSIVE)
-            error = JobError(
-                "internal_error", "the server could not see this job through; see its log"
+        try:
+            dialogue = self._dialogue = await self._begin()
+            return await self._finish(await self._follow(dialogue), dialogue)
+        except Exception:
+            log.exception(
+                "An attempt failed inside the server.",
+                event_key="attempt_died",
+                job=self.job.id,
+                replica=self.supervisor.id,
             )
-            outcome = Outcome(JobEventKind.LOST, error)
-            await asyncio.sleep(_PAUSE_AFTER_DEFECT_S)
+        self.supervisor.stop(Cause.UNRESPONSIVE)
+        return await self._abandon()
 
     async def _begin(self) -> Dialogue:
         job, client, parts = self.job, self.supervisor.client, self.parts
@@ -273,6 +267,31 @@ class Attempt:
             bus.publish(QueueChanged(finished.deployment_id, counts.queued + counts.active))
             dialogue.say(Said("executing", {"node": None, "prompt_id": self.job.id}))
         bus.publish(JobChanged(finished))
+
+    async def _abandon(self) -> Job | None:
+        """Give the attempt up as lost; while the disk is full, that waits."""
+        while True:
+            try:
+                return await self._write_off()
+            except StorageFull:
+                await asyncio.sleep(_PAUSE_WHEN_FULL_S)
+
+    async def _write_off(self) -> Job | None:
+        job, jobs, now = self.job, self.parts.store.jobs, self.parts.clock.now()
+        error = JobError("internal_error", "the server could not see this job through; see its log")
+        failed = replace(job, error=error, finished_at=now)
+        finished = await jobs.finish(
+            job.id,
+            owner=self.owner,
+            attempt=job.attempts,
+            event=JobEventKind.LOST,
+            now=now,
+            error=error,
+            history=history.of_failed_wait(failed, await jobs.documents(job.id)),
+        )
+        if finished is not None:
+            self.parts.bus.publish(JobChanged(finished))
+        return finished
 
     def _endings_of(self, outcome: Outcome, now: float) -> tuple[Said, ...]:
         """The last message, in ComfyUI's shape, for an end that the engine did not announce."""

@@ -21,6 +21,7 @@ from comfyserve.runtime import history
 from comfyserve.runtime.engines import launch_spec
 from comfyserve.runtime.fleet import Fleet
 from comfyserve.runtime.launchers.base import LaunchState, LaunchStatus
+from comfyserve.runtime.materials import Materials
 from comfyserve.runtime.snapshot import Snapshot
 from comfyserve.runtime.supervisor import Parts, Supervisor, Terms
 from comfyserve.runtime.tasks import TaskScope
@@ -28,6 +29,7 @@ from comfyserve.runtime.tasks import TaskScope
 log = structlog.get_logger()
 
 _SWEEP_INTERVAL_S = 30.0
+_SWEEP_INPUTS_INTERVAL_S = 3600.0
 _CAPACITY_RETRY_S = 0.5
 _KEPT_ENDED_REPLICAS = 20
 _NOT_READY_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING})
@@ -40,6 +42,7 @@ class Runtime:
         self.parts = parts
         self.owner = new_id(Prefix.RUNTIME)
         self.started_at = parts.clock.now()
+        self.materials = Materials()
         self._fleets: dict[str, Fleet] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._recordings: dict[str, Supervisor] = {}
@@ -61,6 +64,7 @@ class Runtime:
         self._scope.keep(self._watch, name="watch")
         self._scope.keep(self._renew, name="renew")
         self._scope.keep(self._sweep, name="sweep")
+        self._scope.keep(self._sweep_inputs, name="sweep-inputs")
 
     async def drain(self) -> None:
         """Begin no more jobs, and let the running ones end in bounded time."""
@@ -281,7 +285,7 @@ class Runtime:
             fleet.deployment.revision.id == replica.revision_id
             and fleet.deployment.state is DeploymentState.ACTIVE
         )
-        if not (is_alive and is_usable and is_current and fleet is not None):
+        if not (is_alive and is_usable and is_current and fleet and status):
             await self._bury(replica, status)
             return False
         if job is not None:
@@ -292,6 +296,7 @@ class Runtime:
         spec = fleet.deployment.spec
         terms = await self._terms(replica.deployment_id, replica.revision_id, spec)
         supervisor = Supervisor(replica, terms, self.parts, fleet.replica_changed)
+        supervisor.attach(status)
         await self.parts.launcher.renew([replica.id], ttl_s=self.lease_s)
         log.info("A replica was adopted.", event_key="replica_adopted", replica=replica.id)
         await fleet.adopt(supervisor, job)
@@ -364,6 +369,17 @@ class Runtime:
             ended.sort(key=lambda status: status.ended_at or 0.0)
             for status in ended[:-_KEPT_ENDED_REPLICAS]:
                 await self.parts.launcher.forget(status.id)
+
+    async def _sweep_inputs(self) -> None:
+        """Remove old copies of stored files from input directories that no open job reads."""
+        while retention_s := self.parts.settings.retention_s:
+            await asyncio.sleep(min(_SWEEP_INPUTS_INTERVAL_S, retention_s))
+            counts = await self.parts.store.jobs.all_counts()
+            for deployment_id, open_jobs in counts.items():
+                if deployment_id in self._fleets and not open_jobs.queued + open_jobs.active:
+                    used_before = self.parts.clock.now() - retention_s
+                    directory = self.input_dir(deployment_id)
+                    await asyncio.to_thread(self.materials.sweep, directory, used_before)
 
     def _supervisors(self) -> tuple[Supervisor, ...]:
         fleets = (s for fleet in self._fleets.values() for s in fleet.supervisors)

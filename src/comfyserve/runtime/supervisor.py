@@ -181,9 +181,6 @@ class Supervisor:
 
     async def _begin(self, scope: TaskScope) -> None:
         if self.state is not ReplicaState.PENDING:
-            status = await self._parts.launcher.get(self.id)
-            if status is not None:
-                self._set_client(status)
             await self._execute(
                 scope, (Effect.PROBE if self.state is ReplicaState.STARTING else Effect.OFFER,)
             )
@@ -290,7 +287,7 @@ class Supervisor:
             return
         if status is None:
             return  # What ended it is told by the launcher's watch.
-        self._set_client(status)
+        self.attach(status)
         self.post(ReplicaEvent.PROBE_OK)
 
     async def _watch_health(self) -> None:
@@ -313,9 +310,11 @@ class Supervisor:
                     replica=self.id,
                     error=error.message,
                 )
+            await asyncio.sleep(_PAUSE_WHEN_STUCK_S)
         self.post(ReplicaEvent.GONE)
 
-    def _set_client(self, status: LaunchStatus) -> None:
+    def attach(self, status: LaunchStatus) -> None:
+        """Take the address of its process; for an adopted replica, before `run`."""
         self.last_status = status
         if status.endpoint is not None:
             base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"

@@ -85,12 +85,19 @@ class Rig:
         self.deployer = Deployer(self.runtime)
         await self.runtime.start()
 
+    async def stop(self) -> None:
+        """End the runtime as a server does that is told to stop."""
+        await self.runtime.drain()
+        await self.runtime.stop()
+
     async def crash(self) -> None:
         """End the runtime as SIGKILL does: nothing is stopped, given back or written down."""
         for deployment in self.runtime.deployments:
             await self.runtime.fleet(deployment.id).aclose()
         await self.runtime._scope.aclose()  # noqa: SLF001 - no door leads to this on purpose
         await self.launcher.close()
+        # What was handed to the writer is committed; a dead process has no writer any more.
+        await self.store.database.write(lambda _: None)
 
     async def deploy(self, name: str = "demo", spec: DeploymentSpec = SPEC) -> Deployment:
         """Deploy, and return the deployment."""
@@ -142,6 +149,16 @@ class Rig:
         """Wait for a job's end, told and stored; return it."""
         await self.until(lambda: any(each.is_terminal for each in self.story(job)))
         return await self.job(job)
+
+    async def settled(self, job: Job) -> Job:
+        """Wait until a job has ended in the store, told or not: a crash may come in between."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                self.bus.news.clear()
+                current = await self.job(job)
+                if current.is_terminal:
+                    return current
+                await self.bus.news.wait()
 
     async def reaches(self, job: Job, state: str) -> None:
         """Wait until a job was in a state."""
@@ -211,5 +228,5 @@ async def open_rig(
         try:
             yield rig
         finally:
-            await rig.runtime.stop()
+            await rig.stop()
             await engines.aclose()

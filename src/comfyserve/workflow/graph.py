@@ -70,17 +70,18 @@ class SavedNode(NamedTuple):
     properties: Mapping[str, Any]
     raw_position: object
     raw_size: object
+    is_collapsed: bool
     has_number_id: bool
 
     @property
     def position(self) -> tuple[float, float] | None:
         """The left upper corner, in the editor's pixels."""
-        return _pair(self.raw_position)
+        return pair_of(self.raw_position)
 
     @property
     def size(self) -> tuple[float, float] | None:
         """Width and height, in the editor's pixels."""
-        return _pair(self.raw_size)
+        return pair_of(self.raw_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,15 @@ class SavedDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedFrame:
+    """A titled frame that the editor draws behind nodes (it calls them groups)."""
+
+    title: str
+    position: tuple[float, float]
+    size: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class UiWorkflow:
     """A whole UI export."""
 
@@ -125,11 +135,12 @@ class UiWorkflow:
     version: str
     """The schema version as text, `"0.4"` or `"1"`; `""` where the file does not say."""
     last_node_id: int
+    frames: tuple[SavedFrame, ...] = ()
     dropped: tuple[str, ...] = field(default=())
     """What could not be read, one sentence each, the first few."""
 
 
-def _pair(value: object) -> tuple[float, float] | None:
+def pair_of(value: object) -> tuple[float, float] | None:
     """Return a position or size; it is a list, or an object with the keys 0 and 1."""
     if isinstance(value, dict):
         value = [value.get("0"), value.get("1")]

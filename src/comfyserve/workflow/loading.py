@@ -250,5 +250,9 @@ def _mend(node: Node, graph: Graph, maker: NodeMaker) -> None:
     for widget in list(widgets):
         if widget.value is not None and widget.value is not UNSET:
             continue
-        if widget.kind in (Kind.COMBO, Kind.DYNAMIC_COMBO) and widget.choices:
+        if widget.kind not in (Kind.COMBO, Kind.DYNAMIC_COMBO) or not widget.choices:
+            continue
+        if node.role is Role.INSTANCE:  # a copy of a dynamic combo changes no inputs
+            widget.value = widget.choices[0]
+        else:
             maker.assign(node, graph, widget, widget.choices[0])

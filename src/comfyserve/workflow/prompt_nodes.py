@@ -18,6 +18,8 @@ class Place(NamedTuple):
 
 _PLAIN = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"})
 
+_HELD = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+
 
 class Nodes:
     """The nodes of one prompt. Entries that are no nodes, and classes that nobody knows, are passed over."""
@@ -100,19 +102,21 @@ class Nodes:
             if source is not None:
                 yield name, source
 
+    def held(self, node_id: str) -> Place | None:
+        """Return the value of a node that does nothing but hold it, as ComfyUI's primitives do."""
+        node_class = self.class_of(node_id)
+        values = [place for place, _ in self.values(node_id)]
+        if node_class is None or len(values) != 1 or any(True for _ in self.links(node_id)):
+            return None
+        gives = set(map(str, node_class.output_types))
+        return values[0] if gives and gives <= _HELD else None
+
     def settled(self, place: Place) -> Place | None:
         """Return where the value of an input is set: there, or at a node that does nothing but hold it."""
-        for _ in range(16):
-            if self.is_set(place):
-                return place
-            source = self.source(place)
-            if source is None:
-                return None
-            held = [each for each, _ in self.values(source)]
-            if len(held) != 1 or any(True for _ in self.links(source)):
-                return None
-            place = held[0]
-        return None
+        if self.is_set(place):
+            return place
+        source = self.source(place)
+        return self.held(source) if source is not None else None
 
     @cached_property
     def outputs(self) -> list[str]:

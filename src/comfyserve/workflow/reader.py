@@ -12,18 +12,21 @@ from comfyserve.workflow.graph import (
     Mode,
     SavedBoundary,
     SavedDefinition,
+    SavedFrame,
     SavedGraph,
     SavedInput,
     SavedLink,
     SavedNode,
     SavedOutput,
     UiWorkflow,
+    pair_of,
 )
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 _ANY_TYPE: Final = "*"
 _MAX_ID: Final = 200
 _MAX_NUMBER: Final = 10**18
+_MAX_FRAMES: Final = 500
 MAX_DROPPED: Final = 20
 
 
@@ -39,6 +42,7 @@ def parse_ui(raw: Mapping[str, Any]) -> UiWorkflow:
         extra=extra,
         version=_version(raw.get("version")),
         last_node_id=max(_int(raw.get("last_node_id")), _int(state.get("lastNodeId")), 0),
+        frames=tuple(_frames(raw.get("groups"))),
         dropped=tuple(dropped[:MAX_DROPPED]),
     )
 
@@ -99,7 +103,7 @@ def read_node(entry: Mapping[str, Any]) -> SavedNode | None:
     if identity is None or not isinstance(node_type, str):
         return None
     title, mode, values = entry.get("title"), entry.get("mode"), entry.get("widgets_values")
-    named = entry.get("widgets_values_named")
+    named, flags = entry.get("widgets_values_named"), entry.get("flags")
     inputs, outputs = entry.get("inputs"), entry.get("outputs")
     return SavedNode(
         id=identity,
@@ -113,6 +117,7 @@ def read_node(entry: Mapping[str, Any]) -> SavedNode | None:
         properties=_mapping(entry.get("properties")),
         raw_position=entry.get("pos"),
         raw_size=entry.get("size"),
+        is_collapsed=isinstance(flags, dict) and flags.get("collapsed") is True,
         has_number_id=not isinstance(raw_id, str),
     )
 
@@ -167,6 +172,15 @@ def _definitions(raw: Mapping[str, Any], dropped: list[str]) -> Iterator[SavedDe
                 is_nested=is_nested,
             )
             pending.append((entry, True))
+
+
+def _frames(raw: object) -> Iterator[SavedFrame]:
+    for entry in _list(raw)[:_MAX_FRAMES]:
+        place = entry.get("bounding") if isinstance(entry, dict) else None
+        position, size = pair_of(place), pair_of(_list(place)[2:])
+        if position is not None and size is not None:
+            title = entry.get("title")
+            yield SavedFrame(title if isinstance(title, str) else "", position, size)
 
 
 def _boundary(entry: object) -> SavedBoundary:

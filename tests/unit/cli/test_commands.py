@@ -219,6 +219,19 @@ def test_usage_is_shown_by_deployment_and_replica(control: ControlServer, cli: C
     assert control.seen[0].query == {"deployment": ["demo"], "since": ["1767225600.0"]}
 
 
+def test_usage_of_what_is_deleted_is_one_line_and_still_sums_up(
+    control: ControlServer, cli: Cli
+) -> None:
+    usage = answers.usage()
+    gone = [{**usage["deployments"][0], "name": "", "cost": cost} for cost in (0.25, 0.5)]
+    parts = [{**usage["replicas"][0], "deployment": "", "id": name} for name in ("rp_1", "rp_2")]
+    both = {**usage, "deployments": gone, "replicas": parts}
+    control.on("GET", "/api/v1/usage", both)
+    rows = [line.split() for line in cli("usage").out.splitlines() if line.strip(" ─")]
+    assert [row[0] for row in rows] == ["WHAT", "(deleted)", "rp_1", "rp_2", "total"]
+    assert rows[1][-1] == "0.7500"
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [

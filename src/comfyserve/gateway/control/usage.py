@@ -1,5 +1,7 @@
 """Health, usage and tokens."""
 
+from datetime import datetime
+
 from fastapi import APIRouter
 
 from comfyserve import __version__
@@ -41,14 +43,18 @@ async def get_usage(
     gateway: Parts,
     caller: Caller,
     deployment: str | None = None,
-    since: float | None = None,
-    until: float | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> m.UsageModel:
-    """What replicas did and what it cost; times are seconds since the epoch."""
+    """What replicas did and what it cost; times are RFC 3339, or seconds since the epoch."""
     wanted = (await gateway.deployer.find(deployment)).id if deployment else caller.deployment_id
     caller.require(READ, wanted)
     now = gateway.clock.now()
-    segments = await gateway.store.usage.segments(deployment_id=wanted, since=since, until=until)
+    segments = await gateway.store.usage.segments(
+        deployment_id=wanted,
+        since=None if since is None else since.timestamp(),
+        until=None if until is None else until.timestamp(),
+    )
     by_deployment: dict[str, list[Segment]] = {}
     by_replica: dict[str, list[Segment]] = {}
     for segment in segments:

@@ -8,7 +8,6 @@ from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.gateway.disk import explained
 from comfyserve.gateway.v2.errors import Refusal
 from comfyserve.gateway.v2.parts import Call
-from comfyserve.runtime.materials import materialise
 from comfyserve.store.assets import Asset
 from comfyserve.workflow.asset_references import (
     AssetReferences,
@@ -69,9 +68,10 @@ async def _find(call: Call, asset_id: str) -> Asset | None:
 
 async def _lay_down(call: Call, asset: Asset) -> str:
     blob = call.gateway.store.blobs.path_of(asset.digest)
+    lay_down = call.gateway.runtime.materials.lay_down
     try:
         with explained(asset.name):
-            return await asyncio.to_thread(materialise, asset, blob, call.target.input_dir)
+            return await asyncio.to_thread(lay_down, asset, blob, call.target.input_dir)
     except FileNotFoundError:
         raise _missing([asset.id], None) from None
 

@@ -1,5 +1,6 @@
 """What the handlers of this door are given beside the gateway: links, signatures, stream slots."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from comfyserve.gateway.v2.signing import LIFETIME_S, UrlSigner
 
 BASE = "/api/v2"
 _MOST_STREAMS = 1000
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -101,12 +103,21 @@ class DoorParts:
         """Gather what a handler needs."""
         gateway = gateway_of(request)
         now = gateway.clock.now()
-        base = request.base_url
         return Call(
             request=request,
             gateway=gateway,
             target=request.state.target,
-            links=Links(f"{base.scheme}://{base.netloc}", request.state.prefix, self.signer, now),
+            links=Links(_origin(request), request.state.prefix, self.signer, now),
             streams=self.streams,
             now=now,
         )
+
+
+def _origin(request: Request) -> str:
+    """Scheme and host as the client wrote them; a proxy with TLS says so."""
+    is_secure = "https" in {request.scope["scheme"], request.headers.get("x-forwarded-proto")}
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host) is None:
+        name, port = request.scope.get("server") or ("127.0.0.1", 80)
+        host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return f"{'https' if is_secure else 'http'}://{host}"

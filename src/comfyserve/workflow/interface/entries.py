@@ -69,7 +69,8 @@ def _wanted(nodes: Nodes, entry: Entry, role: Role | None) -> tuple[str, str]:
     if role is not None:
         return role.value, title
     name = slug(place.input.rpartition(".")[2])
-    return (title or name if name in _BLAND else name), title
+    is_bland = name in _BLAND or nodes.held(place.node_id) == place
+    return (title or name if is_bland else name), title
 
 
 def _input(nodes: Nodes, entry: Entry, role: Role | None, name: str) -> InterfaceInput:
@@ -77,7 +78,7 @@ def _input(nodes: Nodes, entry: Entry, role: Role | None, name: str) -> Interfac
     spec = nodes.spec(place)
     value = nodes.value(place)
     kind = _kind(spec, value)
-    choices = _choices(spec) if kind is Kind.CHOICE else ()
+    choices = _choices(spec) if spec is not None and kind is Kind.CHOICE else ()
     if kind is Kind.CHOICE and not choices:
         kind = Kind.TEXT
     is_missing = kind.is_file and not _is_there(spec, value, nodes.catalog)
@@ -132,9 +133,7 @@ def _kind_of(value: object) -> Kind:
     return Kind.TEXT if isinstance(value, str) else Kind.JSON
 
 
-def _choices(spec: InputSpec | None) -> tuple[object, ...]:
-    if spec is None:
-        return ()
+def _choices(spec: InputSpec) -> tuple[object, ...]:
     return tuple(option_keys(spec)) if spec.type == COMBO else spec.choices or ()
 
 

@@ -21,7 +21,6 @@ _NUMBERS: Mapping[tuple[str, str], Role] = {
     ("guidance", "FLOAT"): Role.GUIDANCE,
 }
 _CANVAS = {"width": Role.WIDTH, "height": Role.HEIGHT, "length": Role.LENGTH}
-_HELD = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 _PICTURES = frozenset({"IMAGE", "LATENT", "MASK", "VIDEO"})
 _ORDER = (Role.PROMPT, Role.NEGATIVE_PROMPT, None, *list(Role)[2:])
 
@@ -161,16 +160,6 @@ def _titled(nodes: Nodes) -> Iterator[tuple[Place, None]]:
     """Find nodes that only hold a value and were given a title: somebody meant it to be set."""
     for node_id in nodes.running:
         if nodes.own_title(node_id):
-            place = held_value(nodes, node_id)
+            place = nodes.held(node_id)
             if place is not None:
                 yield place, None
-
-
-def held_value(nodes: Nodes, node_id: str) -> Place | None:
-    """Return the value of a node that does nothing but hold it, as ComfyUI's primitives do."""
-    node_class = nodes.class_of(node_id)
-    values = [place for place, _ in nodes.values(node_id)]
-    if node_class is None or len(values) != 1 or any(True for _ in nodes.links(node_id)):
-        return None
-    gives = set(map(str, node_class.output_types))
-    return values[0] if gives and gives <= _HELD else None

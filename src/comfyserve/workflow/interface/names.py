@@ -10,7 +10,7 @@ _MAX_LENGTH = 40
 
 def slug(text: str) -> str:
     """Return a text as an identifier: `"Seed (main)"` becomes `"seed_main"`; `""` where nothing is left."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     found = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:_MAX_LENGTH].rstrip("_")
     return f"n{found}" if found[:1].isdigit() else found
 

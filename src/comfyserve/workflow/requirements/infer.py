@@ -85,19 +85,19 @@ class _Models:
         names = {named.name for named in self._found.values()}
         for class_type, name in named_models(saved):
             if name not in names and class_type not in self._nodes.catalog:
-                self._add(name, self._folders.of(class_type, None, ""), None, None)
+                self._add(name, self._folders.of(class_type, None, ""), None)
 
     def _value(self, place: Place, value: object) -> None:
         if isinstance(value, Mapping):
             # Custom nodes keep a row of a list as an object: {"on": true, "lora": "x.safetensors"}.
             for key, inner in value.items():
                 if is_model_name(inner):
-                    self._add(str(inner), self._folders.of("", None, str(key)), place, None)
+                    self._add(str(inner), self._folders.of("", None, str(key)), place)
         elif isinstance(value, str) and len(value) <= _LONGEST_TEXT:
             if is_model_name(value):
                 self._chosen(place, value)
             for match in _EMBEDDING.finditer(value):
-                self._add(match[1].rstrip("."), "embeddings", place, None)
+                self._add(match[1].rstrip("."), "embeddings", place)
 
     def _chosen(self, place: Place, value: str) -> None:
         spec = self._nodes.spec(place)
@@ -109,13 +109,15 @@ class _Models:
             is_present = value in spec.choice_set
         elif folder and self._folders.files(folder):
             is_present = value in self._folders.files(folder)
-        self._add(value, folder, place, is_present)
+        self._add(value, folder, place, is_present=is_present)
 
     def _class_type(self, node_id: str) -> str:
         node = self._nodes.prompt.get(node_id)
         return str(node.get("class_type", "")) if isinstance(node, Mapping) else ""
 
-    def _add(self, name: str, folder: str, place: Place | None, is_present: bool | None) -> None:
+    def _add(
+        self, name: str, folder: str, place: Place | None, *, is_present: bool | None = None
+    ) -> None:
         named = self._found.setdefault((folder, name), _Named(name, folder, [], is_present))
         if place is not None:
             named.places.append(place)
