@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -116,3 +117,26 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path, fresh: Connecti
         migrate(connection)
         assert _schema(connection) == _schema(fresh)
         assert read_version(connection) == HEAD
+
+
+def test_what_the_first_schema_held_is_kept(tmp_path: Path, fresh: Connection) -> None:
+    path = tmp_path / "first.db"
+    with connect_writer(path) as connection:
+        config = Config()
+        config.set_main_option("script_location", str(SCRIPTS))
+        config.attributes["connection"] = connection
+        with connection.begin():
+            command.upgrade(config, "v0001")
+            connection.exec_driver_sql(
+                "INSERT INTO deployment (id, name, state, revision_id, created_at, updated_at) "
+                "VALUES ('dp_1', 'a', 'active', 'rv_1', 1, 1)"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO asset (id, deployment_id, node_id, name, subfolder, type, digest, "
+                "size_bytes, content_type, created_at, family, ordinal) VALUES "
+                "('as_1', 'dp_1', '', 'a.png', '', 'output', 'd', 3, 'image/png', 1, 'a', 0)"
+            )
+        migrate(connection)
+        assert _schema(connection) == _schema(fresh)
+        row = connection.exec_driver_sql("SELECT name, file_path, tags FROM asset").one()
+        assert tuple(row) == ("a.png", None, None)

@@ -1,13 +1,15 @@
 """The edges of Comfy API v2: rude clients, races, odd addresses, limits."""
 
+import http.client
 import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from tests.e2e.server_process import picture, wait_until
+from tests.e2e.server_process import picture, serving, sleeping, wait_until
 from tests.gateway.v2_door import Door, form, unused_port, v2_door
 
 from comfyserve.gateway.v2.errors import Refusal
@@ -90,6 +92,26 @@ def test_a_deployment_has_the_door_on_its_own_port_too(door: Door) -> None:
 def test_comfyuis_own_api_v2_is_still_there(door: Door) -> None:
     assert door.server.get("/api/v2/userdata?path=").status != 405
     assert b"not_found" not in door.server.get("/api/v2/userdata?path=").body
+
+
+def test_the_server_stops_although_somebody_listens(home: Path, free_port: int) -> None:
+    with serving(home, free_port, COMFYSERVE_STOP_TIMEOUT_S="1") as server:
+        server.deploy(timeouts={"stop_s": 1})
+        door = Door(server)
+        job = door.submit(sleeping(60))
+        door.running(job["id"])
+        head = door.call("HEAD", f"/jobs/{job['id']}/events")
+        assert head.headers["content-type"].startswith("text/event-stream")
+        connection = http.client.HTTPConnection("127.0.0.1", door.server.port, timeout=30)
+        connection.request("GET", f"/api/v2/jobs/{job['id']}/events")
+        answer = connection.getresponse()
+        assert answer.readline() == b"event: status\n"
+        assert door.server.stop() == 0
+        connection.close()
+        door.server.start()
+        assert door.job(job["id"])["status"] in {"queued", "running"}
+        door.call("POST", f"/jobs/{job['id']}/cancel")
+        assert door.ended(job["id"])["status"] == "canceled"
 
 
 def test_streams_have_a_limit() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -24,6 +24,16 @@ _MAX_FILES = 100_000
 async def list_input_files(input_dir: Path) -> frozenset[str]:
     """Names relative to the directory (`cat.png`, `sub/cat.png`); the same object while unchanged."""
     return await asyncio.to_thread(_listing_of(input_dir).read)
+
+
+def loads_files(snapshot: Snapshot, prompt: object) -> bool:
+    """Whether a prompt in API format may name input files; True for anything that is not one."""
+    if not isinstance(prompt, dict):
+        return True
+    loaders = _recorded(snapshot.object_info).loaders
+    return any(
+        not isinstance(node, dict) or node.get("class_type") in loaders for node in prompt.values()
+    )
 
 
 def patch_object_info(snapshot: Snapshot, files: frozenset[str]) -> bytes:
@@ -123,6 +133,11 @@ class _Recorded:
             if (entry := _loader(name, raw)) is not None
         }
         self._whole: tuple[frozenset[str], bytes] | None = None
+
+    @property
+    def loaders(self) -> Collection[str]:
+        """The classes that load files."""
+        return self._live.keys()
 
     def whole(self, files: frozenset[str]) -> bytes:
         """All classes, as JSON."""

@@ -17,7 +17,7 @@ from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of, read_body
-from comfyserve.gateway.input_files import list_input_files
+from comfyserve.gateway.input_files import list_input_files, loads_files
 from comfyserve.runtime.history import SECRETS, wire_number
 from comfyserve.store.jobs import Enqueued, NewJob
 from comfyserve.workflow.prepare import Prepared, prepare
@@ -100,7 +100,9 @@ async def post_prompt(request: Request) -> Response:
 
 async def _prepare(sent: object, target: Target, submission: Submission, *, size: int) -> Prepared:
     """Convert and validate; a large body in a thread, so that others are not kept waiting."""
-    catalog = target.snapshot.catalog_with(await list_input_files(target.input_dir))
+    snapshot, catalog = target.snapshot, target.snapshot.catalog
+    if not isinstance(sent, dict) or loads_files(snapshot, sent.get("prompt")):
+        catalog = snapshot.catalog_with(await list_input_files(target.input_dir))
     work = partial(prepare, sent, catalog, partial_execution_targets=submission.targets)
     return await asyncio.to_thread(work) if size > _LARGE_BYTES else work()
 

@@ -154,7 +154,8 @@ class Deployer:
 
     async def _refusal(self, spec: DeploymentSpec, what: str, replica_id: str) -> DeployFailed:
         lines = await self._log(replica_id)
-        why = f"; {explain_failure(lines, find_python(spec))}" if lines else ""
+        python = await asyncio.to_thread(find_python, spec)
+        why = f"; {explain_failure(lines, python)}" if lines else ""
         return DeployFailed(
             f"the engine did not start: {what or 'it ended'}{why}", log_tail=lines[-40:]
         )

@@ -155,7 +155,7 @@ def _gravity(problems: Sequence[Problem]) -> str:
 
 
 def _tooltip(box: Box, problems: Sequence[Problem]) -> str:
-    lines = [f"{box.title} ({box.node_id}): {box.class_type}"]
+    lines = [f"{box.title[:_MAX_TEXT]} ({box.node_id}): {box.class_type}"]
     lines += [f"{problem.message} {problem.hint}" for problem in problems[:_MAX_PROBLEMS]]
     return f"<title>{escaped(chr(10).join(line[:500] for line in lines))}</title>"
 

@@ -112,3 +112,20 @@ def test_it_never_goes_back_and_never_raises(told: list[tuple[str, dict[str, Any
         assert last <= now.value <= 1.0
         assert 0 <= now.nodes_done <= now.nodes_total == 3
         last = now.value
+
+
+def test_nonsense_about_steps_changes_nothing() -> None:
+    told = tracker()
+    told.hear("executing", {"node": "2"})
+    for value, most in (("1", 8), (1, "8"), (9, 8), (-1, 8), (0, 0), (1.0, float("inf"))):
+        told.hear("progress", {"value": value, "max": most})
+    told.hear("progress", {"node": "1", "value": 1, "max": 2})
+    assert told.snapshot() == Progress(round(0.5 / 11, 4), 0, 3, "2", "Sample")
+
+
+def test_a_node_that_two_need_is_counted_once() -> None:
+    prompt: dict[str, Any] = {
+        "1": {"class_type": "A", "inputs": {}},
+        "2": {"class_type": "B", "inputs": {"a": ["1", 0], "b": ["1", 1], "c": ["1"], "d": [5, 0]}},
+    }
+    assert ProgressTracker(prompt, ("2", "1")).snapshot().nodes_total == 2

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.unit.workflow.catalogs import entry
+from tests.unit.workflow.catalogs import RESIZE, entry
 from tests.unit.workflow.ui import Ui, catalog, converted, inputs
 
 from comfyserve.workflow.convert import convert
@@ -315,6 +315,20 @@ def test_each_instance_has_its_own_promoted_values() -> None:
     prompt = converted(ui).prompt
     steps = {node_id: node["inputs"].get("steps") for node_id, node in prompt.items()}
     assert (steps["11:1"], steps["20:1"]) == (33, 44)
+
+
+@pytest.mark.parametrize("values", [[None], {"id": 1}], ids=["empty", "nonsense"])
+def test_an_empty_dynamic_combo_of_an_instance_is_its_first_choice(values: Any) -> None:
+    inner = Ui()
+    inner.add("Resize", ["by width", 30], inputs=["*how:COMFY_DYNAMICCOMBO_V3"])
+    inner.nodes[0]["inputs"][0]["link"] = 1
+    inner.links.append([1, -10, 0, 1, 0, "*"])
+    ui = Ui()
+    ui.definitions.append(inner.definition("resizer", {"how": ("*", [1])}, {}))
+    ui.add("resizer", values, node_id=5)
+    resize = entry({"how": RESIZE}, is_output=True)
+    prompt = convert(parse_ui(ui.json()), catalog(Resize=resize)).prompt
+    assert prompt["5:1"]["inputs"] == {"how": "by width", "how.width": 30}
 
 
 def test_proxy_widgets_reach_widgets_that_no_input_leads_to() -> None:

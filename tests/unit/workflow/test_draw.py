@@ -1,6 +1,7 @@
 """Drawings: well-formed whatever the texts are, every node and link there, problems marked."""
 
 import re
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -111,8 +112,8 @@ def test_problems_are_marked_where_they_are() -> None:
         Problem(Code.VALUE_NOT_IN_LIST, "No such file.", node_id="1", hint="Choose b."),
         Problem(Code.LINK_DROPPED, "Odd.", node_id="1", severity=Severity.WARNING),
         Problem(Code.LINK_DROPPED, "Odd.", node_id="2:7:1", severity=Severity.WARNING),
-        Problem(Code.NO_PROMPT, "About all."),
-        Problem(Code.NO_PROMPT, "Elsewhere.", node_id="99"),
+        Problem(Code.PROMPT_NO_OUTPUTS, "About all."),
+        Problem(Code.PROMPT_NO_OUTPUTS, "Elsewhere.", node_id="99"),
     ]
     svg = draw_workflow(parse_ui(chain().json()), problems)
     drawn = boxes(svg)
@@ -146,7 +147,7 @@ def test_a_prompt_shows_inner_ids_and_its_titles() -> None:
 
 def test_hostile_texts_stay_texts() -> None:
     prompt = {HOSTILE: {"class_type": HOSTILE, "inputs": {HOSTILE: [HOSTILE, 0]}}}
-    problem = Problem(Code.NO_PROMPT, HOSTILE, node_id=HOSTILE, hint=HOSTILE)
+    problem = Problem(Code.PROMPT_NO_OUTPUTS, HOSTILE, node_id=HOSTILE, hint=HOSTILE)
     ui = chain()
     ui.nodes[0].update(title=HOSTILE, type=HOSTILE, id=HOSTILE)
     ui.nodes[1]["inputs"][0]["name"] = HOSTILE
@@ -207,7 +208,7 @@ def test_every_node_stands_in_one_column_and_none_is_empty(
     edges: list[tuple[str, str]], nodes: list[str]
 ) -> None:
     found = columns(nodes, edges)
-    assert sorted(sum(found, [])) == sorted(nodes)
+    assert sorted(node for column in found for node in column) == sorted(nodes)
     assert all(found)
 
 
@@ -216,4 +217,4 @@ def test_boxes_in_a_column_do_not_touch() -> None:
     picture: Picture = of_prompt(prompt)
     tops = sorted(box.y for box in picture.boxes.values())
     heights = {box.height for box in picture.boxes.values()}
-    assert all(low + max(heights) < high for low, high in zip(tops, tops[1:], strict=False))
+    assert all(low + max(heights) < high for low, high in pairwise(tops))

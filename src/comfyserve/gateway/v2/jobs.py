@@ -14,6 +14,8 @@ from comfyserve.store.jobs import JobFilter
 
 _PAGE = 50
 _LARGEST_PAGE = 100
+_EVENTS = "text/event-stream"
+_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def list_jobs(call: Call) -> Response:
@@ -66,12 +68,10 @@ async def cancel_job(call: Call) -> Response:
 async def get_events(call: Call) -> Response:
     """The job's story as server-sent events, to its end."""
     job = await _find(call)
+    if call.request.method == "HEAD":
+        return Response(headers=_STREAM, media_type=_EVENTS)
     call.streams.require_room()
-    return StreamingResponse(
-        event_stream(call, job),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return StreamingResponse(event_stream(call, job), headers=_STREAM, media_type=_EVENTS)
 
 
 async def _find(call: Call) -> Job:

@@ -29,12 +29,12 @@ from comfyserve.gateway.v2.parts import Call
 from comfyserve.gateway.v2.shapes import job_json
 from comfyserve.store.jobs import NewJob
 from comfyserve.store.keys import UsedKey, key_reuse
+from comfyserve.workflow.formats import is_ui
 from comfyserve.workflow.validate import Verdict, validate
 
 _LARGE_BYTES = 64 * 1024
 _FIELDS = frozenset({"workflow", "extra_data", "metadata"})
 _KEY_SPACE = "v2/jobs:"
-_UI_KEYS = frozenset({"links", "last_node_id", "last_link_id", "definitions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def read_submission(body: bytes) -> Submission:
     workflow = sent.get("workflow")
     if not isinstance(workflow, dict):
         raise invalid_request("the body needs 'workflow': an object in ComfyUI's API format")
-    if isinstance(workflow.get("nodes"), list) and not _UI_KEYS.isdisjoint(workflow):
+    if is_ui(workflow):
         raise Refusal(
             422,
             "workflow_format_ui",

@@ -20,14 +20,17 @@ def unique(wanted: Iterable[tuple[str, str]]) -> list[str]:
     pairs = [(name or "input", title) for name, title in wanted]
     counts = Counter(name for name, _ in pairs)
     taken: set[str] = set()
+    # Where counting went on: thousands of nodes may want one name.
+    numbers: dict[str, int] = {}
     given = []
     for name, title in pairs:
         base = name
         if counts[name] > 1 and title:
             base = title if name in title else f"{title}_{name}"
-        candidate, number = base, 2
+        candidate, number = base, numbers.get(base, 2)
         while candidate in taken:
             candidate, number = f"{base}_{number}", number + 1
+        numbers[base] = number
         taken.add(candidate)
         given.append(candidate)
     return given
