@@ -16,6 +16,9 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
+from comfyserve.store import Store, open_store
+from comfyserve.testing.store_data import furnish
+
 # No deadlines: on a busy machine the wall clock says nothing about the code.
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
@@ -114,6 +117,14 @@ def free_port() -> int:
 def home(tmp_path: Path) -> Path:
     """A directory for the home of a server; it does not exist yet."""
     return tmp_path / "home"
+
+
+@pytest.fixture
+async def store(home: Path) -> AsyncIterator[Store]:
+    """An open store with one deployment and one idle replica, `dp_1` and `rp_1`."""
+    async with open_store(home) as store:
+        await furnish(store)
+        yield store
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,10 @@
 """What the operator sets: one table of (name, default, help), read from environment and file."""
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ from comfyserve.domain.errors import InvalidInput
 ENV_PREFIX = "COMFYSERVE_"
 
 
-def _option(default: Any, help_text: str) -> Any:  # noqa: ANN401 - dataclass fields are typed at their use
-    metadata = {"help": help_text}
+def _option(
+    default: Any,  # noqa: ANN401 - dataclass fields are typed at their use
+    help_text: str,
+    *,
+    least: float = 0.0,
+    choices: tuple[str, ...] = (),
+) -> Any:  # noqa: ANN401 - as above
+    metadata = {"help": help_text, "least": least, "choices": choices}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -36,18 +43,26 @@ class Settings:
         default=False, help_text="leave replicas running when the server stops"
     )
     stop_timeout_s: float = _option(30.0, "longest wait for running jobs when the server stops")
-    lease_s: float = _option(30.0, "a replica whose lease is not renewed for so long ends itself")
-    probe_interval_s: float = _option(5.0, "how often a ready replica is asked whether it lives")
-    probe_failures: int = _option(6, "probes in a row that may fail before a replica is replaced")
-    start_failures: int = _option(3, "failed starts in a row after which queued jobs fail")
+    lease_s: float = _option(
+        30.0, "a replica whose lease is not renewed for so long ends itself", least=0.1
+    )
+    probe_interval_s: float = _option(
+        5.0, "how often a ready replica is asked whether it lives", least=0.01
+    )
+    probe_failures: int = _option(
+        6, "probes in a row that may fail before a replica is replaced", least=1
+    )
+    start_failures: int = _option(3, "failed starts in a row after which queued jobs fail", least=1)
     temp_expiry_s: float = _option(3600.0, "how long temp outputs (previews) are kept")
     retention_s: float = _option(
-        30 * 86400.0, "how long ended jobs, their outputs and API uploads are kept; 0: for ever"
+        0.0, "how long ended jobs, their outputs and API uploads are kept; 0: for ever"
     )
     log_limit_bytes: int = _option(16 * 1024 * 1024, "size of the log kept of each replica")
     max_body_bytes: int = _option(32 * 1024 * 1024, "largest JSON body that is read")
-    confine: str = _option("auto", "run engines in bubblewrap: auto, on or off")
-    log_format: str = _option("console", "console or json")
+    confine: str = _option(
+        "auto", "run engines in bubblewrap: auto, on or off", choices=("auto", "on", "off")
+    )
+    log_format: str = _option("console", "console or json", choices=("console", "json"))
     prices: Mapping[str, float] = _option(
         {}, "price per hour by GPU type, for receipts: {H100 = 2.5, cpu = 0.05, default = 0}"
     )
@@ -81,7 +96,9 @@ def load_settings(env: Mapping[str, str] | None = None, **overrides: object) -> 
         if name not in known:
             raise InvalidInput(f"unknown setting '{name}'; known: {', '.join(known)}")
     base = Settings()
-    typed = {name: _convert(name, value, getattr(base, name)) for name, value in values.items()}
+    typed = {
+        name: _convert(known[name], value, getattr(base, name)) for name, value in values.items()
+    }
     return replace(base, **typed)
 
 
@@ -96,27 +113,41 @@ def _read_file(env: Mapping[str, str]) -> Mapping[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}") from error
 
 
-def _convert(name: str, value: object, default: object) -> Any:  # noqa: ANN401 - one of the field types
+def _convert(option: Field[Any], value: object, default: object) -> Any:  # noqa: ANN401 - one of the field types
     try:
         match default:
             case bool():
                 return _to_bool(value)
             case int():
-                return int(str(value))
+                return _to_number(int(str(value)), option)
             case float():
-                return float(str(value))
+                return _to_number(float(str(value)), option)
             case str():
-                return str(value)
+                return _to_text(str(value), option)
             case _:
                 return _to_prices(value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        expected = type(default).__name__
         raise InvalidInput(
-            f"setting '{name}' cannot be '{value}': expected {type(default).__name__}"
+            f"setting '{option.name}' cannot be '{value}': "
+            f"expected {expected} ({option.metadata['help']})"
         ) from error
+
+
+def _to_number(number: float, option: Field[Any]) -> float:
+    if not option.metadata["least"] <= number < math.inf:
+        raise ValueError(number)
+    return number
+
+
+def _to_text(text: str, option: Field[Any]) -> str:
+    if option.metadata["choices"] and text not in option.metadata["choices"]:
+        raise ValueError(text)
+    return text
 
 
 def _to_bool(value: object) -> bool:

@@ -21,7 +21,7 @@ def _recorded() -> Iterator[_Statements]:
     """The statements that are executed inside the block, with parameters to explain them by."""
     statements: _Statements = {}
 
-    def record(*execution: Any) -> None:  # noqa: ANN401 - SQLAlchemy hands in six things
+    def record(*execution: Any) -> None:
         _, _, statement, parameters, _, is_many = execution
         statements[statement] = parameters[0] if is_many else parameters
 
@@ -84,7 +84,7 @@ async def _life_of_a_job(store: Store) -> None:
 async def test_statements_are_sql_that_postgres_has_too(store: Store) -> None:
     statements: list[ClauseElement] = []
 
-    def record(*execution: Any) -> None:  # noqa: ANN401 - SQLAlchemy hands in five things
+    def record(*execution: Any) -> None:
         if isinstance(execution[1], ClauseElement):
             statements.append(execution[1])
 

@@ -31,13 +31,13 @@ def catalog() -> None:
 def export(
     client: Client, *, name: str | None, out: Path | None, embedded: bool, as_json: bool
 ) -> None:
-    """Print the node catalog of NAME as JSON, as it was recorded at the deploy.
+    """Print the node catalog of NAME as JSON, with the input files that lie there now.
 
     The `workflow` commands take it with --catalog, with no server running.
     """
     if embedded == (name is not None):
         raise click.UsageError("give the NAME of a deployment, or --embedded")
-    info = bundled_object_info() if name is None else dict(client.catalog(name))
+    info = bundled_object_info() if name is None else dict(client.object_info(name))
     if out is None:
         render.emit_json(info)
         return

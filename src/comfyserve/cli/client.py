@@ -69,10 +69,6 @@ class Client:
         """Delete a deployment; its open jobs are canceled, its replicas stop."""
         self._transport.send(Request("DELETE", f"{_API}/deployments/{quote(name, safe='')}"))
 
-    def catalog(self, name: str) -> Mapping[str, Any]:
-        """The node catalog of a deployment, as it was recorded."""
-        return self._get(f"/deployments/{quote(name, safe='')}/object_info", dict[str, Any]).value
-
     def replicas(
         self, *, deployment: str | None = None, ended: bool = False
     ) -> Answer[answers.Replicas]:

@@ -139,8 +139,6 @@ def step(job: Job, event: JobEventKind, *, now: float, error: JobError | None = 
     released = replace(job, state=state, owner=None, lease_until=None)
     if state is JobState.QUEUED:
         attempts = job.attempts - (event is JobEventKind.RELEASED)
-        return replace(
-            released, replica_id=None, started_at=None, attempts=attempts, error=error
-        )
+        return replace(released, replica_id=None, started_at=None, attempts=attempts, error=error)
     shown = error if state in {JobState.FAILED, JobState.EXPIRED} else None
     return replace(released, finished_at=now, error=shown)

@@ -76,7 +76,7 @@ def _secret_of(scope: Scope, shown: Mapping[bytes, bytes]) -> str | None:
 
 def _check_origin(shown: Mapping[bytes, bytes], domain: str) -> None:
     """Refuse what a foreign web page may send to this machine through a visitor's browser."""
-    host = _host_name(shown.get(b"host", b"").decode("latin-1"))
+    host = _host_of(f"//{shown.get(b'host', b'').decode('latin-1')}")
     is_ours = _is_loopback(host) or host == "localhost" or host.endswith(".localhost")
     if not is_ours and not (domain and (host == domain or host.endswith(f".{domain}"))):
         raise Forbidden(
@@ -84,16 +84,16 @@ def _check_origin(shown: Mapping[bytes, bytes], domain: str) -> None:
             code="forbidden_host",
         )
     origin = shown.get(b"origin")
-    is_foreign = origin is not None and urlsplit(origin.decode("latin-1")).hostname != host
+    is_foreign = origin is not None and _host_of(origin.decode("latin-1")) != host
     if is_foreign or shown.get(b"sec-fetch-site") == b"cross-site":
         raise Forbidden("cross-site requests need a token", code="forbidden_origin")
 
 
 @lru_cache(maxsize=1024)
-def _host_name(host: str) -> str:
-    """The name in a `Host` header, without the port."""
+def _host_of(url: str) -> str:
+    """The host in a URL, without the port; empty where there is none that can be read."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(url).hostname or ""
     except ValueError:
         return ""
 

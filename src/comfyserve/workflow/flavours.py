@@ -51,6 +51,11 @@ class FrontendRules:
     """`widgets_values` written as an object leave widgets without a value; otherwise with their default."""
     shares_promoted_text: bool
     """Promoted multiline texts of all instances of a subgraph are one text box: the last one wins."""
+    reroutes_by_record: bool
+    """A reroute goes on at the input that the record of its link names, not at its own.
+
+    The two differ where several inputs claim one link.
+    """
     binds_promoted_by_slot_index: bool
     """Promoted widgets are found by the saved slot index of the link instead of by the link's id."""
 
@@ -73,6 +78,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=False,
         loses_named_values=True,
         shares_promoted_text=False,
+        reroutes_by_record=True,
         binds_promoted_by_slot_index=False,
     ),
     Flavour.OLD: FrontendRules(
@@ -92,6 +98,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=True,
         loses_named_values=False,
         shares_promoted_text=True,
+        reroutes_by_record=False,
         binds_promoted_by_slot_index=True,
     ),
 }

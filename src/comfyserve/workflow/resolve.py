@@ -141,9 +141,11 @@ class Resolver:
             if promoted is None:
                 return True, None
             return True, Value(promoted.value, parent.path(instance), outer.name)
-        if outer.link not in parent.graph.links:
+        link = parent.graph.links.get(outer.link)
+        if link is None:
             return True, Break.NO_RECORD
-        walk.at_input(parent, instance, index, None)
+        # The slot in the link's record, not `index`: they differ where two inputs claim one link.
+        walk.at_input(parent, instance, link.target_slot, None)
         return False, None
 
     def _output(self, walk: _Walk) -> tuple[bool, Found]:
@@ -164,11 +166,21 @@ class Resolver:
             case Role.GETTER:
                 return self._named(walk)
             case Role.REROUTE:
-                return _go_on(walk, node, walk.slot, walk.type)
+                return self._reroute(walk, node)
             case Role.SETTER:
                 return _go_on(walk, node, 0, walk.type)
             case Role.PRIMITIVE | Role.NOTE | Role.GROUP:
                 return True, None
+
+    def _reroute(self, walk: _Walk, node: Node) -> tuple[bool, Found]:
+        """Go from a reroute's output to its input."""
+        if self.rules.reroutes_by_record and 0 <= walk.slot < len(node.inputs):
+            graph = walk.scope.graph
+            link = graph.links.get(node.inputs[walk.slot].link or "")
+            target = graph.by_id.get(link.target_id) if link is not None else None
+            if link is not None and target is not None:
+                return _go_on(walk, target, link.target_slot, walk.type)
+        return _go_on(walk, node, walk.slot, walk.type)
 
     def _enter(self, walk: _Walk) -> tuple[bool, Found]:
         """Go into a subgraph through one of its outputs."""

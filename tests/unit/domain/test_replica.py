@@ -57,13 +57,13 @@ def test_a_pair_is_in_the_table_or_refused(state: ReplicaState, event: ReplicaEv
     )
 
 
-@pytest.mark.parametrize("state", TERMINAL)
+@pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_an_end_is_final(state: ReplicaState) -> None:
     assert not [event for at, event in TRANSITIONS if at is state]
     assert not in_state(state).is_live
 
 
-@pytest.mark.parametrize("state", LIVE)
+@pytest.mark.parametrize("state", sorted(LIVE))
 def test_whatever_lives_can_be_ended(state: ReplicaState) -> None:
     """From anywhere, the end of the process or a stop leads to an end."""
     replica = in_state(state)
