@@ -317,6 +317,13 @@ def test_a_job_beyond_its_timeout_is_stopped_and_its_replica_replaced(
     assert server.request("DELETE", "/api/v1/deployments/brief").status == 204
 
 
+def test_another_method_is_not_allowed(server: ServerProcess) -> None:
+    for path in ("/prompt", "/d/demo/view", "/api/history/x"):
+        reply = server.request("DELETE", path)
+        assert reply.status == 405
+        assert reply.body == b"405: Method Not Allowed"
+
+
 def test_an_unknown_deployment_names_what_there_is(server: ServerProcess) -> None:
     reply = server.get("/d/nothing/queue")
     assert reply.status == 404

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
@@ -112,6 +113,9 @@ class GatewayApp:
             await self._serve_deployment(scope, receive, send)
         except ComfyserveError as error:
             await refuse(error, scope, receive, send)
+        except HTTPException as error:  # The router's own: a path that is there, another method.
+            wrong = Response(f"{error.status_code}: {error.detail}", error.status_code, error.headers)
+            await wrong(scope, receive, send)
         except Exception:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])
             await refuse(ComfyserveError(_DEFECT), scope, receive, send)

@@ -12,7 +12,7 @@ from comfyserve.workflow.expansion import Scope, expand
 from comfyserve.workflow.flavours import RULES, Flavour, FrontendRules
 from comfyserve.workflow.graph import SavedNode, UiWorkflow
 from comfyserve.workflow.group_nodes import plan_groups
-from comfyserve.workflow.loading import Loaded, load, mend_values
+from comfyserve.workflow.loading import Loaded, load, mend_values, spread_promoted
 from comfyserve.workflow.nodes import index_targets
 from comfyserve.workflow.primitives import apply_primitives, prepare_primitives
 from comfyserve.workflow.problems import Problem
@@ -79,6 +79,8 @@ def _settle(loaded: Loaded, sender: Sender, report: Report) -> None:
             report.link_dropped(node, node.id, slot.name, link, Break.WRONG_TYPE)
     for graph in loaded.graphs:
         apply_primitives(graph, maker, sender.replaced)
+    if maker.rules.spreads_promoted:
+        spread_promoted(loaded, maker.rules)
 
 
 def _loaded(workflow: UiWorkflow, catalog: NodeCatalog, rules: FrontendRules) -> Loaded:

@@ -51,6 +51,8 @@ class FrontendRules:
     """`widgets_values` written as an object leave widgets without a value; otherwise with their default."""
     shares_promoted_text: bool
     """Promoted multiline texts of all instances of a subgraph are one text box: the last one wins."""
+    spreads_promoted: bool
+    """Values of promoted widgets are written into the widgets inside, those of the last instance stay."""
     reroutes_by_record: bool
     """A reroute goes on at the input that the record of its link names, not at its own.
 
@@ -78,6 +80,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=False,
         loses_named_values=True,
         shares_promoted_text=False,
+        spreads_promoted=False,
         reroutes_by_record=True,
         binds_promoted_by_slot_index=False,
     ),
@@ -98,6 +101,7 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=True,
         loses_named_values=False,
         shares_promoted_text=True,
+        spreads_promoted=True,
         reroutes_by_record=False,
         binds_promoted_by_slot_index=True,
     ),

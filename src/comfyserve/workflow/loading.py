@@ -25,13 +25,15 @@ from comfyserve.workflow.editor import (
 from comfyserve.workflow.flavours import FrontendRules
 from comfyserve.workflow.graph import SavedBoundary, SavedDefinition, SavedGraph, UiWorkflow
 from comfyserve.workflow.nodes import NodeMaker, drop_orphaned_slots, index_targets
-from comfyserve.workflow.promotion import promote, promote_late, take_values
+from comfyserve.workflow.promotion import promote, promote_late, spread, take_values
 from comfyserve.workflow.proxies import migrate, proxy_entries
 from comfyserve.workflow.specs import NodeClass
 from comfyserve.workflow.values import UNSET
 
 _SAMPLERS: Final = frozenset({"KSampler", "KSamplerAdvanced"})
 _OLD_SAMPLER_PREFIX: Final = "sample_"
+_SAVES: Final = 3
+"""Times that the editor saves a workflow between loading it and making its prompt."""
 
 
 @dataclass(slots=True)
@@ -227,6 +229,16 @@ def _fill_instance(instance: Node, rules: FrontendRules) -> None:
 def _fresh_slots(definition: Definition) -> list[Slot]:
     definition.budget.make(len(definition.inputs) + len(definition.outputs))
     return [Slot(side.name, side.type, boundary=side) for side in definition.inputs]
+
+
+def spread_promoted(loaded: Loaded, rules: FrontendRules) -> None:
+    """Write what instances promote into their definitions, as often as the editor saves on its way."""
+    graphs = [loaded.root, *(definition.graph for definition in loaded.definitions.values())]
+    for _ in range(_SAVES):
+        for graph in graphs:
+            for node in graph.nodes:
+                if node.definition is not None:
+                    spread(node, rules)
 
 
 def mend_values(loaded: Loaded, rules: FrontendRules) -> None:

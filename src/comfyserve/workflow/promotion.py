@@ -111,6 +111,18 @@ def promote_late(definition: Definition) -> None:
                     copy_widget(slot, boundary, widget)
 
 
+def spread(instance: Node, rules: FrontendRules) -> None:
+    """Write the values of the promoted widgets of an instance into all widgets they lead to."""
+    definition = instance.definition
+    for slot in instance.inputs:
+        if definition is None or slot.boundary is None or slot.promoted is None:
+            continue
+        for inner, node in _indexed_targets(definition, slot.boundary.links):
+            widget = node.widget_of(inner)
+            if widget is not None:
+                widget.set(slot.promoted.value, multiline_is_text=rules.multiline_is_text)
+
+
 def take_values(instance: Node) -> None:
     """Give the promoted widgets of an instance the values that the file lists by position."""
     promoted = [slot.promoted for slot in instance.inputs if slot.promoted is not None]

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
-import pytest
-
 from comfyserve.domain.job import JobEventKind
 from comfyserve.gateway.histories import Histories
 from comfyserve.store import Store
