@@ -149,7 +149,7 @@ def form(
 @contextmanager
 def v2_door(home: Path, port: int, **spec: Any) -> Iterator[Door]:
     """A server with one deployment that sleeps."""
-    with serving(home, port) as server:
+    with serving(home, port, COMFYSERVE_RETENTION_S="2592000") as server:
         server.deploy("demo", **spec)
         yield Door(server)
 

@@ -46,8 +46,8 @@ async def lives(rig: Rig, deployment: Deployment) -> dict[str, Sequence[Segment]
     for replica_id, segments in found.items():
         record = await rig.store.replicas.get(replica_id)
         assert record is not None
-        assert 0 <= segments[0].started_at - record.created_at < 0.1  # from its launch on
-        assert segments[-1].ended_at == pytest.approx(record.ended_at, abs=0.05)
+        assert segments[0].started_at >= record.created_at  # from its launch on
+        assert segments[-1].ended_at == record.ended_at
         for one, next_one in pairwise(segments):
             assert one.ended_at == next_one.started_at
     return dict(found)
@@ -90,8 +90,8 @@ async def test_receipts_sum_to_the_ledger_and_the_ledger_to_the_lives(rig: Rig) 
         record = await rig.store.replicas.get(replica_id)
         assert record is not None
         assert record.ended_at is not None
-        lifetimes += record.ended_at - record.created_at
-    assert sums.awake_s == pytest.approx(lifetimes, abs=0.1 * len(ledger))
+        lifetimes += record.ended_at - ledger[replica_id][0].started_at
+    assert sums.awake_s == pytest.approx(lifetimes, abs=1e-4)
     assert sums.cost == pytest.approx(sums.billed_s / 3600 * PRICE)
 
 

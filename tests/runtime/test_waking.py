@@ -199,7 +199,7 @@ async def test_a_job_that_waits_too_long_expires(rig: Rig) -> None:
     assert expired.error.code == "queue_timeout"
     assert await rig.store.jobs.history_entry(deployment.id, waiting.id) is not None
     assert expired.finished_at is not None
-    assert expired.finished_at - expired.created_at < 2.0
+    assert expired.finished_at - expired.created_at < 4.0  # not only at the next idle tick
     gate.open.set()
     assert (await rig.ended(running)).state is JobState.SUCCEEDED
 

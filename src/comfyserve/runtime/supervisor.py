@@ -237,7 +237,7 @@ class Supervisor:
         )
 
     async def _record(self) -> None:
-        now, store = self._parts.clock.now(), self._parts.store
+        now, store = self.replica.since, self._parts.store
         # Together: writes that wait at once share one commit.
         writes = [store.replicas.save(self.replica)]
         if self.state is ReplicaState.STARTING:

@@ -78,7 +78,7 @@ def _settle(loaded: Loaded, sender: Sender, report: Report) -> None:
         for node, slot, link in rewiring.dropped:
             report.link_dropped(node, node.id, slot.name, link, Break.WRONG_TYPE)
     for graph in loaded.graphs:
-        apply_primitives(graph, maker, sender.replaced)
+        apply_primitives(graph, loaded.root, maker, sender.replaced)
     if maker.rules.spreads_promoted:
         spread_promoted(loaded, maker.rules)
 

@@ -51,8 +51,16 @@ class FrontendRules:
     """`widgets_values` written as an object leave widgets without a value; otherwise with their default."""
     shares_promoted_text: bool
     """Promoted multiline texts of all instances of a subgraph are one text box: the last one wins."""
+    sorts_definitions: bool
+    """Definitions are loaded from the inside out; otherwise as the file lists them."""
+    keeps_extra_instance_inputs: bool
+    """Saved inputs of an instance that its definition lacks stay behind the others."""
     spreads_promoted: bool
     """Values of promoted widgets are written into the widgets inside, those of the last instance stay."""
+    repairs_links: bool
+    """Both ends of the links in the root graph are made to agree before it is loaded."""
+    primitives_use_root_links: bool
+    """Primitives inside subgraphs look for their links by id in the root graph first."""
     reroutes_by_record: bool
     """A reroute goes on at the input that the record of its link names, not at its own.
 
@@ -80,7 +88,11 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=False,
         loses_named_values=True,
         shares_promoted_text=False,
+        sorts_definitions=True,
+        keeps_extra_instance_inputs=False,
         spreads_promoted=False,
+        repairs_links=False,
+        primitives_use_root_links=False,
         reroutes_by_record=True,
         binds_promoted_by_slot_index=False,
     ),
@@ -101,7 +113,11 @@ RULES: Final[Mapping[Flavour, FrontendRules]] = {
         cleans_upload_values=True,
         loses_named_values=False,
         shares_promoted_text=True,
+        sorts_definitions=False,
+        keeps_extra_instance_inputs=True,
         spreads_promoted=True,
+        repairs_links=True,
+        primitives_use_root_links=True,
         reroutes_by_record=False,
         binds_promoted_by_slot_index=True,
     ),

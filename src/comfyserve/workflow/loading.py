@@ -4,7 +4,7 @@ Facts: `LGraph.configure`, `subgraphDeduplication.ts` and `loadGraphData` of Com
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,7 @@ from comfyserve.workflow.editor import (
 )
 from comfyserve.workflow.flavours import FrontendRules
 from comfyserve.workflow.graph import SavedBoundary, SavedDefinition, SavedGraph, UiWorkflow
+from comfyserve.workflow.link_repair import repaired
 from comfyserve.workflow.nodes import NodeMaker, drop_orphaned_slots, index_targets
 from comfyserve.workflow.promotion import promote, promote_late, spread, take_values
 from comfyserve.workflow.proxies import migrate, proxy_entries
@@ -111,13 +112,16 @@ def load(
     }
     renumbering = renumber(workflow, counters, rules)
     maker = NodeMaker(catalog, rules, definitions, group_types, budget)
-    order = innermost_first(workflow.definitions)
+    order = workflow.definitions
+    if rules.sorts_definitions:
+        order = innermost_first(order)
     loaded = Loaded(Graph(), definitions, [definitions[s.id] for s in order], counters, maker)
     for saved in order:
         _load_graph(
             loaded, definitions[saved.id].graph, saved.graph, renumbering, definition_id=saved.id
         )
-    _load_graph(loaded, loaded.root, workflow.graph, renumbering, definition_id=None)
+    root = repaired(workflow.graph) if rules.repairs_links else workflow.graph
+    _load_graph(loaded, loaded.root, root, renumbering, definition_id=None)
     for graph in loaded.graphs:
         index_targets(graph)
     for graph in loaded.graphs:
@@ -145,7 +149,7 @@ def renumber(workflow: UiWorkflow, counters: Counters, rules: FrontendRules) -> 
     return renumbering
 
 
-def innermost_first(definitions: Sequence[SavedDefinition]) -> list[SavedDefinition]:
+def innermost_first(definitions: tuple[SavedDefinition, ...]) -> tuple[SavedDefinition, ...]:
     """Sort definitions so that those inside others come before them.
 
     Where one holds another more than once, or they go in a circle, all stay in the order of the file: the
@@ -168,7 +172,7 @@ def innermost_first(definitions: Sequence[SavedDefinition]) -> list[SavedDefinit
             waiting[user] -= 1
             if not waiting[user]:
                 ready.append(user)
-    return order if len(order) == len(by_id) else list(by_id.values())
+    return tuple(order if len(order) == len(by_id) else by_id.values())
 
 
 def _load_graph(
@@ -205,7 +209,7 @@ def _load_graph(
                 ids = renumbering.by_definition.get(made.definition.id, {})
                 migrate(made, proxy_entries(made, ids), loaded.counters)
     if definition_id is not None:
-        promote_late(loaded.definitions[definition_id])
+        promote_late(loaded.definitions[definition_id], maker.rules)
 
 
 def _fill_instance(instance: Node, rules: FrontendRules) -> None:
@@ -221,9 +225,14 @@ def _fill_instance(instance: Node, rules: FrontendRules) -> None:
     instance.outputs = [Output(side.name, side.type) for side in definition.outputs]
     for output, saved_output in zip(instance.outputs, instance.saved.outputs, strict=False):
         output.links = list(saved_output.links)
+    if rules.keeps_extra_instance_inputs:
+        known = {slot.name for slot in instance.inputs}
+        extra = [entry for entry in instance.saved.inputs if entry.name not in known]
+        definition.budget.make(len(extra))
+        instance.inputs += [Slot(entry.name, entry.type, entry.link) for entry in extra]
     for slot in instance.inputs:
         promote(definition, slot, rules)
-    take_values(instance)
+    take_values(instance, rules)
 
 
 def _fresh_slots(definition: Definition) -> list[Slot]:

@@ -1,5 +1,6 @@
 """Make one node of the editor out of a saved one: slots by name, widget values by position."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +50,7 @@ _PACK_ONLY: Final[Mapping[str, Role]] = {
 _CONTROLS: Final = frozenset({"fixed", "increment", "decrement", "randomize", True, False})
 _SEEDS: Final = frozenset({"seed", "noise_seed"})
 _MOST_GUESSED: Final = 1000
+_ANNOTATED: Final = re.compile(r"\[(?:input|output|temp)]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,7 @@ def _is_upload(widget: Widget) -> bool:
 
 def _clean_upload(widget: Widget, value: object) -> object:
     """Repair the value of an upload: nothing, a list, a folder that it does not name."""
-    if not value:
+    if not value and not isinstance(value, dict):
         return widget.value
     folder = widget.spec.options.get("image_folder", "input") if widget.spec else "input"
     if isinstance(value, list):
@@ -325,8 +327,17 @@ def _clean_upload(widget: Widget, value: object) -> object:
     return _annotated(value, folder)
 
 
-def _annotated(value: object, folder: object) -> object:
-    if not isinstance(value, str) or folder == "input":
-        return value
-    is_annotated = value.endswith(("[input]", "[output]", "[temp]"))
-    return value if is_annotated else f"{value} [{as_text(folder)}]"
+def _annotated(value: object, folder: object) -> str:
+    """Return the path of an uploaded file; an object names its parts, anything else names nothing."""
+    if isinstance(value, str):
+        return value + _annotation(value, folder)
+    parts: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+    name, directory, kind = (parts.get(key) for key in ("filename", "subfolder", "type"))
+    path = "" if name is None else as_text(name)
+    if directory:
+        path = f"{as_text(directory)}/{path}"
+    return path + _annotation(as_text(kind), folder) if kind else path
+
+
+def _annotation(text: str, folder: object) -> str:
+    return "" if folder == "input" or _ANNOTATED.search(text) else f" [{as_text(folder)}]"

@@ -4,11 +4,12 @@ Facts: `PrimitiveNode` (`widgetInputs.ts`), `mergeInputSpec` and the number widg
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from comfyserve.workflow.editor import Graph, Kind, Node, Role, Slot, Widget
+from comfyserve.workflow.editor import Graph, Kind, Link, Node, Role, Slot, Widget
 from comfyserve.workflow.nodes import NodeMaker
 from comfyserve.workflow.specs import InputSpec, input_spec
 from comfyserve.workflow.values import UNSET, as_number, round_to_precision, round_to_step
@@ -77,7 +78,7 @@ def prepare_primitives(graph: Graph, maker: NodeMaker) -> None:
 
 
 def _prepare(node: Node, graph: Graph, maker: NodeMaker) -> None:
-    first = next(_targets(node, graph), None)
+    first = next(_targets(node, graph, graph.links), None)
     if first is None or first[0] != node.outputs[0].links[0]:
         return
     _, target, slot = first
@@ -101,7 +102,7 @@ def _prepare(node: Node, graph: Graph, maker: NodeMaker) -> None:
 def _merge_ranges(node: Node, graph: Graph, widget: Widget, spec: InputSpec) -> None:
     """Narrow the value to what all targets allow; one that does not fit the others is left out."""
     merged: Mapping[str, Any] = spec.options
-    for _, target, slot in _targets(node, graph):
+    for _, target, slot in _targets(node, graph, graph.links):
         other = _spec_of(target, slot)
         if slot.widget is None or other is None or other.type != spec.type:
             continue
@@ -122,15 +123,20 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, An
     return {**one, **other, "min": low, "max": high, "step": step}
 
 
-def apply_primitives(graph: Graph, maker: NodeMaker, replaced: Callable[[str], str]) -> None:
-    """Put the values of the primitives into their targets, whatever their mode is."""
+def apply_primitives(
+    graph: Graph, root: Graph, maker: NodeMaker, replaced: Callable[[str], str]
+) -> None:
+    """Put the values of the primitives of a graph into their targets, whatever their mode is."""
+    links: Mapping[str, Link] = graph.links
+    if maker.rules.primitives_use_root_links:
+        links = ChainMap(root.links, graph.links)
     for node in graph.nodes:
         if node.role is not Role.PRIMITIVE or not node.widgets:
             continue
         value = node.widgets[0].value
         if value and isinstance(value, str) and node.properties.get(_REPLACES):
             value = replaced(value)
-        for _, target, slot in list(_targets(node, graph)):
+        for _, target, slot in list(_targets(node, graph, links)):
             widget = target.widget(slot.widget) if slot.widget is not None else None
             if widget is not None:
                 maker.assign(target, graph, widget, value)
@@ -144,10 +150,12 @@ def _settle(node: Node, widget: Widget) -> None:
         widget.value = _Number.of(options, is_int=widget.kind is Kind.INT).settle(widget.value)
 
 
-def _targets(node: Node, graph: Graph) -> Iterator[tuple[str, Node, Slot]]:
+def _targets(
+    node: Node, graph: Graph, links: Mapping[str, Link]
+) -> Iterator[tuple[str, Node, Slot]]:
     """Go through what the primitive's output is connected to, by its own list of links."""
     for link_id in node.outputs[0].links if node.outputs else ():
-        link = graph.links.get(link_id)
+        link = links.get(link_id)
         target = graph.by_id.get(link.target_id) if link is not None else None
         if link is not None and target is not None and 0 <= link.target_slot < len(target.inputs):
             yield link_id, target, target.inputs[link.target_slot]

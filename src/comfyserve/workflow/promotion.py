@@ -68,10 +68,7 @@ def promote(definition: Definition, slot: Slot, rules: FrontendRules) -> None:
         widget = node.widget_of(inner)
         if widget is None:
             continue
-        if rules.shares_promoted_text and widget.kind is Kind.MULTILINE:
-            slot.widget, slot.promoted = boundary.name, widget
-        else:
-            copy_widget(slot, boundary, widget)
+        _adopt(slot, boundary, widget, rules)
         return
 
 
@@ -85,6 +82,13 @@ def _indexed_targets(definition: Definition, links: Sequence[str]) -> Iterator[t
             yield node.inputs[link.target_slot], node
 
 
+def _adopt(slot: Slot, boundary: Boundary, inner: Widget, rules: FrontendRules) -> None:
+    if rules.shares_promoted_text and inner.kind is Kind.MULTILINE:
+        slot.widget, slot.promoted = boundary.name, inner
+    else:
+        copy_widget(slot, boundary, inner)
+
+
 def copy_widget(slot: Slot, boundary: Boundary, inner: Widget) -> None:
     """Copy a widget to an instance; an input that had one of the same kind keeps its value."""
     had = slot.promoted
@@ -95,7 +99,7 @@ def copy_widget(slot: Slot, boundary: Boundary, inner: Widget) -> None:
     )
 
 
-def promote_late(definition: Definition) -> None:
+def promote_late(definition: Definition, rules: FrontendRules) -> None:
     """Give widgets to instances that were filled before what is inside them was there.
 
     Their saved values are lost by then: they show those of the inner widgets.
@@ -105,10 +109,24 @@ def promote_late(definition: Definition) -> None:
             boundary = slot.boundary
             if boundary is None or not boundary.links:
                 continue
-            for inner, node in _indexed_targets(definition, boundary.links[:1]):
-                widget = node.widget_of(inner)
-                if widget is not None:
-                    copy_widget(slot, boundary, widget)
+            widget = _first_target(definition, boundary, rules)
+            if widget is not None:
+                _adopt(slot, boundary, widget, rules)
+
+
+def _first_target(
+    definition: Definition, boundary: Boundary, rules: FrontendRules
+) -> Widget | None:
+    """Return the widget behind the first link of an input, in the older flavour that of its name."""
+    if not rules.binds_promoted_by_slot_index:
+        targets = _indexed_targets(definition, boundary.links[:1])
+        return next((node.widget_of(slot) for slot, node in targets), None)
+    link = definition.graph.links.get(boundary.links[0])
+    node = definition.graph.by_id.get(link.target_id) if link is not None else None
+    if node is None:
+        return None
+    definition.budget.search(len(node.inputs))
+    return node.widget(boundary.name)
 
 
 def spread(instance: Node, rules: FrontendRules) -> None:
@@ -123,7 +141,7 @@ def spread(instance: Node, rules: FrontendRules) -> None:
                 widget.set(slot.promoted.value, multiline_is_text=rules.multiline_is_text)
 
 
-def take_values(instance: Node) -> None:
+def take_values(instance: Node, rules: FrontendRules) -> None:
     """Give the promoted widgets of an instance the values that the file lists by position."""
     promoted = [slot.promoted for slot in instance.inputs if slot.promoted is not None]
     values = instance.saved.values
@@ -132,7 +150,9 @@ def take_values(instance: Node) -> None:
         for widget in promoted:
             widget.value = UNSET
         return
-    aside = _quarantined(instance.properties.get("proxyWidgetErrorQuarantine"))
+    aside: Mapping[str, Any] = {}
+    if rules.migrates_proxy_widgets:
+        aside = _quarantined(instance.properties.get("proxyWidgetErrorQuarantine"))
     for index, widget in enumerate(promoted):
         if widget.name in aside:
             widget.value = aside[widget.name]
