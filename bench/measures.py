@@ -74,7 +74,7 @@ def _node(class_type: str, **inputs: Any) -> dict[str, Any]:  # noqa: ANN401 - a
     return {"class_type": class_type, "inputs": inputs}
 
 
-async def warm_latency(engine: EngineUnderTest, *, runs: int = 200) -> list[Row]:
+async def warm_latency(engine: EngineUnderTest, *, runs: int = 120) -> list[Row]:
     """The same warm job directly and through the gateway, in turns."""
     direct: list[float] = []
     through: list[float] = []

@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from comfyserve.domain.job import JobState
 from comfyserve.domain.spec import Resources
 from comfyserve.runtime.gpus import Gpu
@@ -23,11 +21,6 @@ async def takes_a_moment(stage: Stage) -> None:
     await perform(stage)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Fleet.can_give offers idle replicas only: a deployment whose queue never runs dry "
-    "keeps the card for ever",
-)
 async def test_a_busy_deployment_gives_its_card_up_between_two_jobs(home: Path) -> None:
     async with open_rig(home, gpus=(L4,)) as rig:
         busy, other = await rig.deploy("busy", ON_L4), await rig.deploy("other", ON_L4)

@@ -42,6 +42,7 @@ class Cause(StrEnum):
     ADOPTED = "adopted"
     IDLE = "idle"
     UPDATED = "updated"
+    YIELDED = "yielded"
     STOPPED_BY_USER = "stopped_by_user"
     SHUTDOWN = "shutdown"
     START_TIMEOUT = "start_timeout"

@@ -3,7 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from comfyserve.domain.replica import Replica, ReplicaState
 from comfyserve.domain.spec import Scaling
+
+_SHORTEST_TURN_S = 1.0
+_TURN_PER_WAKE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +87,15 @@ def next_cull_in(load: Load, scaling: Scaling) -> float | None:
 def backoff_s(failures: int, *, base_s: float = 1.0, cap_s: float = 60.0) -> float:
     """How long to wait before the next start after `failures` starts failed in a row."""
     return 0.0 if failures <= 0 else min(cap_s, base_s * 2.0 ** min(failures - 1, 32))
+
+
+def has_had_its_turn(replica: Replica, now: float) -> bool:
+    """Whether a busy replica may be asked to leave its card to another deployment.
+
+    A turn is long against what a wake costs, so that two deployments with endless queues share a
+    card without spending it on waking.
+    """
+    if replica.state is not ReplicaState.READY or replica.ready_at is None:
+        return False
+    wake_s = replica.ready_at - replica.created_at
+    return now - replica.ready_at >= max(_SHORTEST_TURN_S, _TURN_PER_WAKE * wake_s)

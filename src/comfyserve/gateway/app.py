@@ -114,7 +114,9 @@ class GatewayApp:
         except ComfyserveError as error:
             await refuse(error, scope, receive, send)
         except HTTPException as error:  # The router's own: a path that is there, another method.
-            wrong = Response(f"{error.status_code}: {error.detail}", error.status_code, error.headers)
+            wrong = Response(
+                f"{error.status_code}: {error.detail}", error.status_code, error.headers
+            )
             await wrong(scope, receive, send)
         except Exception:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])

@@ -1,9 +1,7 @@
 """The replicas of one deployment: desired against observed, and the jobs that they run."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
@@ -12,7 +10,8 @@ from comfyserve.domain.errors import EngineFailure
 from comfyserve.domain.events import QueueChanged
 from comfyserve.domain.job import Job, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaState
-from comfyserve.domain.scaling import Load, backoff_s, decide, next_cull_in
+from comfyserve.domain.scaling import Load, backoff_s, decide, has_had_its_turn, next_cull_in
+from comfyserve.runtime.host import Host
 from comfyserve.runtime.jobs import Attempt, Order
 from comfyserve.runtime.pool import Pool, Slot
 from comfyserve.runtime.snapshot import Snapshot
@@ -26,34 +25,6 @@ _IDLE_TICK_S = 5.0
 _CAPACITY_RETRY_S = 0.5
 _MARGIN_S = 0.01
 _COMING_OR_READY = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY})
-
-
-class Host(Protocol):
-    """What a fleet asks of the runtime around it."""
-
-    @property
-    def owner(self) -> str:
-        """The id under which jobs are claimed."""
-        ...
-
-    async def new_supervisor(
-        self, deployment: Deployment, cause: Cause, on_change: Callable[[Supervisor], None]
-    ) -> Supervisor:
-        """A supervisor for a replica that does not exist yet."""
-        ...
-
-    async def snapshot(self, digest: str) -> Snapshot:
-        """The recorded answers of a revision."""
-        ...
-
-    def relieve(self, needy: str) -> bool:
-        """Ask other deployments to give up an idle replica; whether one will."""
-        ...
-
-    @property
-    def lease_s(self) -> float:
-        """How long a claim lasts without being renewed."""
-        ...
 
 
 @dataclass(slots=True)
@@ -116,8 +87,11 @@ class Fleet:
     @property
     def can_give(self) -> bool:
         """Whether a replica is idle that may go before its time."""
-        spare = len(self._supervisors) - self.deployment.spec.scaling.min_replicas
-        return spare > 0 and self.has_idle
+        return self._has_more_than_it_must and self.has_idle
+
+    @property
+    def _has_more_than_it_must(self) -> bool:
+        return len(self._supervisors) > self.deployment.spec.scaling.min_replicas
 
     def start(self) -> None:
         """Begin to serve."""
@@ -160,6 +134,17 @@ class Fleet:
         """Drain the longest idle replica: another deployment needs its card."""
         oldest = min(self._pool.free, key=lambda supervisor: supervisor.idle_since)
         oldest.drain(Cause.IDLE)
+
+    def give_turn(self) -> bool:
+        """Drain a busy replica that has had its turn; whether one goes. Its job is finished first."""
+        now = self._parts.clock.now()
+        for supervisor in self.supervisors if self._has_more_than_it_must else ():
+            if supervisor.replica.cause is Cause.YIELDED:
+                return True
+            if has_had_its_turn(supervisor.replica, now):
+                supervisor.drain(Cause.YIELDED)
+                return True
+        return False
 
     def cancel(self, job_id: str) -> None:
         """Stop the attempt at this job, if there is one."""

@@ -158,19 +158,24 @@ class Runtime:
         return Supervisor(replica, terms, self.parts, on_change)
 
     def relieve(self, needy: str, *, is_update: bool = False) -> bool:
-        """Ask another deployment to give up an idle replica; whether one will.
+        """Ask another deployment to give up an idle replica, or one that had its turn; whether one will.
 
         With `is_update` its own may have to go, even the last one: it makes room for its successor.
         """
-        for deployment_id, fleet in self._fleets.items():
-            if deployment_id != needy and fleet.can_give:
+        others = [
+            fleet
+            for deployment_id, fleet in self._fleets.items()
+            if deployment_id != needy and fleet.deployment.spec.resources.gpus
+        ]
+        for fleet in others:
+            if fleet.can_give:
                 fleet.give_one()
                 return True
         own = self._fleets.get(needy)
         if is_update and own is not None and own.has_idle:
             own.give_one()
             return True
-        return False
+        return any(fleet.give_turn() for fleet in others)
 
     @asynccontextmanager
     async def recording(
@@ -325,9 +330,7 @@ class Runtime:
         )
         if adopted is None:
             return
-        error = JobError(
-            "replica_lost", "the server ended while the job ran, and its replica with it"
-        )
+        error = JobError("replica_lost", "the server and the replica ended while the job ran")
         documents = await self.parts.store.jobs.documents(job.id)
         failed = replace(adopted, error=error, finished_at=now)
         await self.parts.store.jobs.finish(

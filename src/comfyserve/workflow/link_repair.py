@@ -6,12 +6,8 @@ switched off. Of what it does only the lists of links at outputs reach a prompt,
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from comfyserve.workflow.graph import SavedGraph, SavedLink, SavedNode
-
-_MOST_LINKS: Final = 20_000
-"""Links of a file that is looked at; one list of links is searched for each of them."""
 
 
 class _GivesUp(Exception):
@@ -21,8 +17,8 @@ class _GivesUp(Exception):
 @dataclass(frozen=True, slots=True)
 class _Repair:
     nodes: dict[str, SavedNode]
-    outputs: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    """Links of the outputs that were touched."""
+    outputs: dict[tuple[str, int], dict[str, None]] = field(default_factory=dict)
+    """Links of the outputs that were looked at, in their order."""
     inputs: dict[str, dict[int, str | None]] = field(default_factory=dict)
     """What the repair believes to have set: 1.27 notes it and does not do it."""
     changed: set[tuple[str, int, str]] = field(default_factory=set)
@@ -44,22 +40,23 @@ class _Repair:
         arrives, leaves = self._arrives(target, link), link.id in self._outgoing(origin, link)
         if arrives and not leaves:
             self._change(origin, link)
-            self._outgoing(origin, link).append(link.id)
+            self._outgoing(origin, link)[link.id] = None
         elif leaves and not arrives:
             is_free = not self._has_any(target, link.target_slot)
             if not (is_free and self._note_input(target, link.target_slot, link.id)):
                 self._remove(origin, link)
 
-    def _outgoing(self, node: SavedNode, link: SavedLink) -> list[str]:
+    def _outgoing(self, node: SavedNode, link: SavedLink) -> dict[str, None]:
         key = (node.id, link.origin_slot)
         if key not in self.outputs:
             is_there = 0 <= link.origin_slot < len(node.outputs)
-            self.outputs[key] = list(node.outputs[link.origin_slot].links) if is_there else []
+            links = node.outputs[link.origin_slot].links if is_there else ()
+            self.outputs[key] = dict.fromkeys(links)
         return self.outputs[key]
 
     def _remove(self, node: SavedNode, link: SavedLink) -> None:
         self._change(node, link)
-        self._outgoing(node, link).remove(link.id)
+        del self._outgoing(node, link)[link.id]
 
     def _change(self, node: SavedNode, link: SavedLink) -> None:
         key = (node.id, link.origin_slot, link.id)
@@ -93,8 +90,6 @@ class _Repair:
 
 def repaired(graph: SavedGraph) -> SavedGraph:
     """Return the graph with both ends of its links in agreement, as far as the frontend gets."""
-    if len(graph.links) > _MOST_LINKS:
-        return graph
     repair = _Repair({node.id: node for node in reversed(graph.nodes)})
     try:
         repair.run(reversed(tuple(graph.links.values())))

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from comfyserve.domain.scaling import Decision, Load, backoff_s, decide, desired, next_cull_in
+from comfyserve.domain.replica import Cause, Replica, ReplicaState
+from comfyserve.domain.scaling import (
+    Decision,
+    Load,
+    backoff_s,
+    decide,
+    desired,
+    has_had_its_turn,
+    next_cull_in,
+)
 from comfyserve.domain.spec import Scaling
 
 SECONDS = st.floats(0, 1e6)
@@ -175,3 +184,16 @@ def test_back_off_doubles_up_to_its_cap() -> None:
     assert [backoff_s(failures) for failures in (-1, 0, 1, 2, 3, 4)] == [0, 0, 1, 2, 4, 8]
     assert backoff_s(10_000) == 60.0
     assert backoff_s(3, base_s=0.5, cap_s=1.5) == 1.5
+
+
+def test_a_turn_is_long_against_the_wake_that_it_cost() -> None:
+    woken = Replica(
+        "rp", "dp", "rv", ReplicaState.READY, Cause.WORK, 10.0, created_at=6.0, ready_at=10.0
+    )
+    assert not has_had_its_turn(woken, 29.9)
+    assert has_had_its_turn(woken, 30.0)
+    quick = replace(woken, created_at=10.0)
+    assert not has_had_its_turn(quick, 10.9)
+    assert has_had_its_turn(quick, 11.0)
+    assert not has_had_its_turn(replace(woken, state=ReplicaState.DRAINING), 99.0)
+    assert not has_had_its_turn(replace(woken, ready_at=None), 99.0)

@@ -14,8 +14,6 @@ from comfyserve.workflow.flavours import Flavour
 OFFICIAL = ("tnew", "t095", "bp")
 DEPENDS_ON_SERVER = {"hand__remote_combo"}
 """The editor put what its server answered in place of what the file says."""
-BETTER_THAN_OLD = {"hand__subgraph_primitive_inside"}
-"""Frontend 1.27 looks for the links of a primitive inside a subgraph in the root graph."""
 
 
 class Score:
@@ -47,8 +45,7 @@ def test_the_committed_selection_is_equal(flavour: Flavour) -> None:
     catalog, pairs = committed(flavour)
     score = Score(catalog, pairs, flavour)
     assert len(pairs) > 70
-    allowed = BETTER_THAN_OLD if flavour is Flavour.OLD else set()
-    assert score.different.keys() <= allowed, str(score)
+    assert not score.different, str(score)
 
 
 @pytest.mark.corpora
@@ -71,7 +68,7 @@ def test_the_older_frontend_is_followed(corpora: Path, capsys: pytest.CaptureFix
     with capsys.disabled():
         sys.stdout.write(f"\nconversion, frontend 1.27.10: {score}\n")
     assert all(score.equal[kind] == score.all[kind] for kind in OFFICIAL if score.all[kind])
-    assert score.different.keys() <= DEPENDS_ON_SERVER | BETTER_THAN_OLD
+    assert score.different.keys() <= DEPENDS_ON_SERVER
 
 
 @pytest.mark.corpora
