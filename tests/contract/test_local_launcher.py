@@ -82,8 +82,14 @@ async def ended(pid: int) -> None:
 
 
 def sleeper(**env: str) -> subprocess.Popen[bytes]:
-    """A child of ours that no launcher knows of."""
-    return subprocess.Popen(["sleep", "60"], env=env)
+    """A child of ours that no launcher knows of, once its environment can be read.
+
+    In the midst of its exec, a process shows none for a moment.
+    """
+    child = subprocess.Popen(["sleep", "60"], env=env)
+    while env and not Path(f"/proc/{child.pid}/environ").read_bytes():
+        assert child.poll() is None
+    return child
 
 
 def private_files() -> list[Path]:

@@ -149,7 +149,10 @@ def test_the_typescript_sdk_runs_a_job(server: ServerProcess, tmp_path: Path) ->
     assert told["status"] == told["after"] == "succeeded"
     assert told["created"] is True
     assert told["size"] == told["told"]
-    assert told["events"][-2:] == ["outputReady", "statusChange"]
+    assert told["events"][-1] == "statusChange"
+    assert (
+        "outputReady" in told["events"]
+    )  # and so before the end, with or without progress between
 
 
 def test_comfy_cli_runs_a_workflow_at_the_native_door(
