@@ -42,26 +42,30 @@ class GroupPlan:
     name: str
     nodes: tuple[SavedNode, ...]
     links: tuple[InnerLink, ...]
-    specs: list[InputSpec] = field(default_factory=list)
+    specs: dict[str, InputSpec] = field(default_factory=dict)
+    """The group's own inputs by name."""
     widgets: dict[str, tuple[int, str]] = field(default_factory=dict)
     """For each widget of the group: place and input of the inner widget."""
-    inputs: list[tuple[int, str]] = field(default_factory=list)
-    """For each input slot of the group that can be connected: place and input inside."""
+    inputs: list[tuple[int, int, str]] = field(default_factory=list)
+    """For each input slot of the group that can be connected: place, slot and input inside."""
     outputs: list[tuple[int, int]] = field(default_factory=list)
     """For each output of the group: place and output inside."""
+    primitives: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
+    """For each inner primitive by place: the places and inputs that it fills."""
+    opened: dict[int, str] = field(default_factory=dict)
+    """For each inner primitive by place: the widget of the group that holds its value."""
     output_types: list[Any] = field(default_factory=list)
     _seen: dict[str, int] = field(default_factory=dict)
 
     def node_class(self) -> NodeClass:
         """Return the class that nodes of this group have."""
-        specs = {spec.name: spec for spec in self.specs}
         return NodeClass(
             name=f"workflow>{self.name}",
             display_name=self.name,
             category="group nodes",
             description="",
             python_module="nodes",
-            inputs=tuple(specs.values()),
+            inputs=tuple(self.specs.values()),
             hidden=(),
             output_types=tuple(self.output_types),
             output_names=tuple(map(str, self.output_types)),
@@ -70,10 +74,15 @@ class GroupPlan:
             is_v3=False,
         )
 
-    def open_input(self, node: SavedNode, spec: InputSpec) -> str:
-        """Add an inner input to the group's own, under a name that is free; return that name."""
+    def open_input(
+        self, node: SavedNode, spec: InputSpec, own_name: str = "", *, is_hidden: bool = False
+    ) -> str:
+        """Add an inner input to the group's own, under a name that is free; return that name.
+
+        `own_name`: what the group's settings call it; `is_hidden`: it takes a name and nothing else.
+        """
         saved = next((entry for entry in node.inputs if entry.name == spec.name), None)
-        name = key = (saved.label if saved is not None else "") or spec.name
+        name = key = own_name or (saved.label if saved is not None else "") or spec.name
         prefix = ""
         if (node.type == "PrimitiveNode" and node.title) or name in self._seen:
             prefix = f"{node.title or node.type} "
@@ -84,9 +93,23 @@ class GroupPlan:
         options = dict(spec.options)
         if spec.name in ("seed", "noise_seed"):
             options["control_after_generate"] = f"{prefix}control_after_generate"
-        declared = spec.raw[0] if isinstance(spec.raw, list) and spec.raw else spec.type
-        self.specs.append(input_spec(name, "required", [declared, options]))
+        if not is_hidden:
+            self.specs[name] = _like(spec, name, options)
         return name
+
+    def fill(self, primitive: int, place: int, spec: InputSpec) -> None:
+        """Let a primitive fill an inner input: it takes on the input's options and a control."""
+        self.primitives.setdefault(primitive, []).append((place, spec.name))
+        name = self.opened.get(primitive)
+        if name is not None and name in self.specs:
+            options = {**spec.options, "control_after_generate": True}
+            self.specs[name] = _like(self.specs[name], name, options)
+
+
+def _like(spec: InputSpec, name: str, options: Mapping[str, Any]) -> InputSpec:
+    """Return an input of the same type with another name and other options."""
+    declared = spec.raw[0] if isinstance(spec.raw, list) and spec.raw else spec.type
+    return input_spec(name, "required", [declared, options])
 
 
 def plan_groups(
@@ -125,6 +148,18 @@ def _links(raw: object) -> Iterator[InnerLink]:
             yield InnerLink(origin, origin_slot, target, target_slot, kind)
 
 
+def _external(raw: object) -> set[tuple[int, int]]:
+    return {
+        (entry[0], entry[1])
+        for entry in (raw if isinstance(raw, list) else ())
+        if isinstance(entry, list)
+        and len(entry) > 2
+        and entry[2] is not None
+        and isinstance(entry[0], int)
+        and isinstance(entry[1], int)
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Planner:
     """Goes through the inner nodes in order, as the frontend does when it registers the class."""
@@ -133,8 +168,19 @@ class _Planner:
     raw: Mapping[str, Any]
     catalog: NodeCatalog
     rules: FrontendRules
+    fed: dict[tuple[int, int], int] = field(default_factory=dict)
+    """For each inner slot that something inside feeds: the place of that."""
+    incoming: dict[int, list[InnerLink]] = field(default_factory=dict)
+    outgoing: dict[int, list[InnerLink]] = field(default_factory=dict)
+    external: set[tuple[int, int]] = field(default_factory=set)
+    """Outputs that lead out of the group although something inside uses them as well."""
 
     def run(self) -> None:
+        self.external.update(_external(self.raw.get("external")))
+        for link in self.plan.links:
+            self.fed[link.target, link.target_slot] = link.origin
+            self.incoming.setdefault(link.target, []).append(link)
+            self.outgoing.setdefault(link.origin, []).append(link)
         converted: list[tuple[int, SavedNode, list[InputSpec], int]] = []
         for index, node in enumerate(self.plan.nodes):
             specs, outputs = self._declared(index, node)
@@ -150,7 +196,7 @@ class _Planner:
     def _declared(self, index: int, node: SavedNode) -> tuple[Sequence[InputSpec], Sequence[Any]]:
         """Return inputs and output types of an inner node; frontend-only ones are what they carry."""
         if node.type == "PrimitiveNode":
-            kind = next((link.type for link in self.plan.links if link.origin == index), None)
+            kind = next((link.type for link in self.outgoing.get(index, ())), None)
             return ([input_spec("value", "required", [kind, {}])], [kind]) if kind else ((), ())
         if node.type == "Reroute":
             return self._reroute(index)
@@ -161,24 +207,11 @@ class _Planner:
         return shape.specs, node_class.output_types
 
     def _reroute(self, index: int) -> tuple[Sequence[InputSpec], Sequence[Any]]:
-        incoming = [link for link in self.plan.links if link.target == index]
-        outgoing = [link for link in self.plan.links if link.origin == index]
-        if incoming and outgoing and (index, 0) not in self._external():
+        incoming, outgoing = self.incoming.get(index, []), self.outgoing.get(index, [])
+        if incoming and outgoing and (index, 0) not in self.external:
             return (), ()
         kind = next((link.type for link in (*outgoing, *incoming)), "*")
         return [input_spec(kind, "required", [kind, {"forceInput": True}])], [kind]
-
-    def _external(self) -> set[tuple[int, int]]:
-        entries = self.raw.get("external")
-        return {
-            (entry[0], entry[1])
-            for entry in (entries if isinstance(entries, list) else ())
-            if isinstance(entry, list)
-            and len(entry) > 2
-            and entry[2] is not None
-            and isinstance(entry[0], int)
-            and isinstance(entry[1], int)
-        }
 
     def _widgets(
         self, index: int, node: SavedNode, specs: Sequence[InputSpec]
@@ -195,39 +228,63 @@ class _Planner:
             elif spec.name in places:
                 converted[places[spec.name]] = spec
             else:
-                self.plan.widgets[self.plan.open_input(node, spec)] = (index, spec.name)
+                self._open_widget(index, node, spec)
         return slots, [converted[place] for place in sorted(converted, key=str)]
 
     def _sockets(self, index: int, node: SavedNode, slots: Sequence[InputSpec]) -> None:
-        linked = {link.target_slot for link in self.plan.links if link.target == index}
         for place, spec in enumerate(slots):
-            if place not in linked:
-                self.plan.open_input(node, spec)
-                self.plan.inputs.append((index, spec.name))
+            if self._is_linked(index, place, spec):
+                continue
+            settings = self._settings(index, "input", spec.name)
+            is_hidden = settings.get("visible") is False
+            self.plan.open_input(node, spec, _text(settings.get("name")), is_hidden=is_hidden)
+            if not is_hidden:
+                self.plan.inputs.append((index, place, spec.name))
 
     def _converted(
         self, index: int, node: SavedNode, late: Sequence[InputSpec], first: int
     ) -> None:
-        linked = {link.target_slot for link in self.plan.links if link.target == index}
-        for place, spec in enumerate(late):
-            if first + place not in linked:
-                self.plan.widgets[self.plan.open_input(node, spec)] = (index, spec.name)
-                self.plan.inputs.append((index, spec.name))
+        for place, spec in enumerate(late, first):
+            if not self._is_linked(index, place, spec):
+                self._open_widget(index, node, spec)
+                self.plan.inputs.append((index, place, spec.name))
+
+    def _open_widget(self, index: int, node: SavedNode, spec: InputSpec) -> None:
+        name = _text(self._settings(index, "input", spec.name).get("name"))
+        opened = self.plan.open_input(node, spec, name)
+        self.plan.widgets[opened] = (index, spec.name)
+        if node.type == "PrimitiveNode":
+            self.plan.opened[index] = opened
+
+    def _is_linked(self, index: int, place: int, spec: InputSpec) -> bool:
+        """Whether something inside the group feeds an input; a primitive is noted."""
+        origin = self.fed.get((index, place))
+        if origin is None:
+            return False
+        if 0 <= origin < len(self.plan.nodes) and self.plan.nodes[origin].type == "PrimitiveNode":
+            self.plan.fill(origin, index, spec)
+        return True
 
     def _outputs(self, index: int, outputs: Sequence[Any]) -> None:
-        inner = {link.origin_slot for link in self.plan.links if link.origin == index}
-        external = self._external()
+        inner = {link.origin_slot for link in self.outgoing.get(index, ())}
         for slot, kind in enumerate(outputs):
             if self._is_visible(
-                index, slot, default=slot not in inner or (index, slot) in external
+                index, slot, default=slot not in inner or (index, slot) in self.external
             ):
                 self.plan.outputs.append((index, slot))
                 self.plan.output_types.append(kind)
 
     def _is_visible(self, index: int, slot: int, *, default: bool) -> bool:
-        config = self.raw.get("config")
-        entry = config.get(str(index)) if isinstance(config, Mapping) else None
-        outputs = entry.get("output") if isinstance(entry, Mapping) else None
-        chosen = outputs.get(str(slot)) if isinstance(outputs, Mapping) else None
-        visible = chosen.get("visible") if isinstance(chosen, Mapping) else None
+        visible = self._settings(index, "output", str(slot)).get("visible")
         return visible if isinstance(visible, bool) else default
+
+    def _settings(self, index: int, side: str, name: str) -> Mapping[str, Any]:
+        """Return what the group's settings say about an inner input or output."""
+        found: Any = self.raw.get("config")
+        for key in (str(index), side, name):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

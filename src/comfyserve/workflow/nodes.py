@@ -1,6 +1,5 @@
 """Make one node of the editor out of a saved one: slots by name, widget values by position."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +12,8 @@ from comfyserve.workflow.flavours import FrontendRules
 from comfyserve.workflow.graph import SavedNode
 from comfyserve.workflow.live_inputs import build_inputs, choose, grow, set_option
 from comfyserve.workflow.specs import NodeClass
-from comfyserve.workflow.values import UNSET, as_text
+from comfyserve.workflow.uploads import cleaned_upload, initial_upload, is_upload
+from comfyserve.workflow.values import UNSET
 from comfyserve.workflow.widget_plans import CONTROL_NAME
 from comfyserve.workflow.widgets import ClassShape, class_shape, is_forced, trailing_plans
 
@@ -50,7 +50,6 @@ _PACK_ONLY: Final[Mapping[str, Role]] = {
 _CONTROLS: Final = frozenset({"fixed", "increment", "decrement", "randomize", True, False})
 _SEEDS: Final = frozenset({"seed", "noise_seed"})
 _MOST_GUESSED: Final = 1000
-_ANNOTATED: Final = re.compile(r"\[(?:input|output|temp)]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +85,9 @@ class NodeMaker:
         )
         if node_class is not None:
             self._build(node, self.shape(node_class))
+            if self.rules.cleans_upload_values:
+                for widget in filter(is_upload, node.widgets):
+                    widget.value = initial_upload(widget)
             node.outputs = [
                 Output(name, _output_type(kind))
                 for name, kind in zip(
@@ -176,8 +178,8 @@ class NodeMaker:
             choose(node, graph, widget, value, self.rules)
         elif widget.kind is Kind.OPTION:
             set_option(node, widget, value)
-        elif self.rules.cleans_upload_values and _is_upload(widget):
-            widget.value = _clean_upload(widget, value)
+        elif self.rules.cleans_upload_values and is_upload(widget):
+            widget.value = cleaned_upload(widget, value)
         else:
             widget.set(value, multiline_is_text=self.rules.multiline_is_text)
 
@@ -302,42 +304,3 @@ def _output_type(declared: object) -> str:
     if isinstance(declared, list):
         return "COMBO"
     return "*" if declared == "COMFY_MATCHTYPE_V3" else str(declared)
-
-
-def _is_upload(widget: Widget) -> bool:
-    return (
-        widget.spec is not None
-        and widget.kind is Kind.COMBO
-        and any(
-            widget.spec.options.get(flag) is True
-            for flag in ("image_upload", "video_upload", "animated_image_upload")
-        )
-    )
-
-
-def _clean_upload(widget: Widget, value: object) -> object:
-    """Repair the value of an upload: nothing, a list, a folder that it does not name."""
-    if not value and not isinstance(value, dict):
-        return widget.value
-    folder = widget.spec.options.get("image_folder", "input") if widget.spec else "input"
-    if isinstance(value, list):
-        if widget.spec is not None and widget.spec.options.get("allow_batch"):
-            return [_annotated(each, folder) for each in value]
-        value = value[0]
-    return _annotated(value, folder)
-
-
-def _annotated(value: object, folder: object) -> str:
-    """Return the path of an uploaded file; an object names its parts, anything else names nothing."""
-    if isinstance(value, str):
-        return value + _annotation(value, folder)
-    parts: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-    name, directory, kind = (parts.get(key) for key in ("filename", "subfolder", "type"))
-    path = "" if name is None else as_text(name)
-    if directory:
-        path = f"{as_text(directory)}/{path}"
-    return path + _annotation(as_text(kind), folder) if kind else path
-
-
-def _annotation(text: str, folder: object) -> str:
-    return "" if folder == "input" or _ANNOTATED.search(text) else f" [{as_text(folder)}]"

@@ -146,8 +146,8 @@ def take_values(instance: Node, rules: FrontendRules) -> None:
     promoted = [slot.promoted for slot in instance.inputs if slot.promoted is not None]
     values = instance.saved.values
     if isinstance(values, Mapping):
-        # The frontend walks an object as if it were a list and finds nothing at any place.
-        for widget in promoted:
+        # The newer frontend walks an object as if it were a list and finds nothing at any place.
+        for widget in promoted if rules.loses_named_values else ():
             widget.value = UNSET
         return
     aside: Mapping[str, Any] = {}

@@ -31,6 +31,7 @@ class _Unpacking:
     def __init__(self, loaded: Loaded, graph: Graph, group: Node, plan: GroupPlan) -> None:
         self.loaded, self.graph, self.group, self.plan = loaded, graph, group, plan
         self.nodes: list[Node] = []
+        self.becomes_subgraph = loaded.maker.rules.converts_group_nodes
 
     def run(self) -> None:
         values = self._values()
@@ -40,7 +41,10 @@ class _Unpacking:
         for link in self.plan.links:
             if 0 <= link.origin < len(self.nodes) and 0 <= link.target < len(self.nodes):
                 origin, target = self.nodes[link.origin], self.nodes[link.target]
-                self._connect(origin, link.origin_slot, target, link.target_slot)
+                if self.becomes_subgraph or origin.role is not Role.PRIMITIVE:
+                    self._connect(origin, link.origin_slot, target, link.target_slot)
+        if not self.becomes_subgraph:
+            self._apply_primitives()
         self._reconnect_inputs()
         self._reconnect_outputs()
 
@@ -50,7 +54,7 @@ class _Unpacking:
         Newer editors make the inner nodes first and the subgraph around them after.
         """
         count = len(self.plan.nodes)
-        if not self.loaded.maker.rules.converts_group_nodes:
+        if not self.becomes_subgraph:
             return [f"{self.group.id}:{index}" for index in range(count)]
         inner = [self.loaded.counters.next_node() for _ in range(count)]
         outer = self.loaded.counters.next_node()
@@ -69,8 +73,7 @@ class _Unpacking:
         maker = self.loaded.maker
         if saved.type == "PrimitiveNode":
             # Becoming a subgraph costs a primitive its value: it takes that of its target.
-            keeps = "value" in values and not maker.rules.converts_group_nodes
-            saved = saved._replace(values=[values["value"]] if keeps else None)
+            saved = saved._replace(values=None)
         node = maker.make(saved, node_id)
         maker.fill(node, self.graph)
         for slot in node.inputs:
@@ -84,12 +87,22 @@ class _Unpacking:
         self.graph.add(node)
         return node
 
+    def _apply_primitives(self) -> None:
+        """Put the values of inner primitives where they belong."""
+        maker = self.loaded.maker
+        for widget in self.group.widgets:
+            primitive, name = self.plan.widgets.get(widget.name, (-1, ""))
+            for place, target in self.plan.primitives.get(primitive, ()):
+                inner = self.nodes[place].widget(target) if name == "value" else None
+                if inner is not None:
+                    maker.assign(self.nodes[place], self.graph, inner, widget.value)
+
     def _connect(self, origin: Node, slot: int, target: Node, target_slot: int) -> None:
-        """Connect two nodes if their types allow it, in place of what was there."""
+        """Connect two nodes in place of what was there; the editor lets types of a subgraph decide."""
         if not (0 <= slot < len(origin.outputs) and 0 <= target_slot < len(target.inputs)):
             return
         output, entry = origin.outputs[slot], target.inputs[target_slot]
-        if not are_compatible(output.type, entry.type):
+        if self.becomes_subgraph and not are_compatible(output.type, entry.type):
             return
         self.graph.disconnect(entry)
         link = Link(self.loaded.counters.next_link(), origin.id, slot, target.id, target_slot)
@@ -98,12 +111,13 @@ class _Unpacking:
         entry.link = link.id
 
     def _reconnect_inputs(self) -> None:
-        for slot, (index, name) in zip(self.group.inputs, self.plan.inputs, strict=False):
+        for slot, (index, at, name) in zip(self.group.inputs, self.plan.inputs, strict=False):
             link = self.graph.links.get(slot.link) if slot.link is not None else None
             origin = self.graph.by_id.get(link.origin_id) if link is not None else None
             node = self.nodes[index]
-            at = next((i for i, each in enumerate(node.inputs) if each.name == name), None)
-            if link is not None and origin is not None and at is not None:
+            if self.becomes_subgraph:
+                at = next((i for i, each in enumerate(node.inputs) if each.name == name), -1)
+            if link is not None and origin is not None:
                 self._connect(origin, link.origin_slot, node, at)
 
     def _reconnect_outputs(self) -> None:
@@ -119,8 +133,7 @@ class _Unpacking:
                     self._connect(self.nodes[index], slot, target, link.target_slot)
 
     def _is_passed_by(self) -> bool:
-        rules = self.loaded.maker.rules
-        return self.group.mode == Mode.BYPASSED and not rules.converts_group_nodes
+        return self.group.mode == Mode.BYPASSED and not self.becomes_subgraph
 
     def _pass_by(self, target: Node, link: Link) -> None:
         """Lead a link of a bypassed group to its input of the very same type."""
