@@ -22,8 +22,11 @@ demo: install ## run a workflow through an API that was asleep, end to end
 serve: install ## the same server, left running, with curl lines to try
 	@$(BIN)/comfyserve demo --keep
 
-test: install ## all tests that this machine can run
-	@$(BIN)/pytest -n 2 --dist worksteal
+test: install ## all quick tests that this machine can run
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not clients and not browser and not slow"
+
+e2e: install ## the long ones: third-party clients, browsers, fuzzing of every route
+	@$(BIN)/pytest -n 0 -m "clients or browser or slow"
 
 check: lint types arch test ## what CI runs
 
