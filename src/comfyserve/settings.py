@@ -11,6 +11,7 @@ from typing import Any
 import platformdirs
 
 from comfyserve.domain.errors import InvalidInput
+from comfyserve.domain.outside import OutsidePolicy
 
 ENV_PREFIX = "COMFYSERVE_"
 
@@ -62,6 +63,11 @@ class Settings:
     confine: str = _option(
         "auto", "run engines in bubblewrap: auto, on or off", choices=("auto", "on", "off")
     )
+    allow_private_urls: str = _option(
+        "",
+        "networks that are not public and yet may be reached by URLs of callers (webhooks, inputs): "
+        "10.0.0.0/8, ... or all",
+    )
     log_format: str = _option("console", "console or json", choices=("console", "json"))
     prices: Mapping[str, float] = _option(
         {}, "price per hour by GPU type, for receipts: {H100 = 2.5, cpu = 0.05, default = 0}"
@@ -71,6 +77,11 @@ class Settings:
     def home_path(self) -> Path:
         """The home directory, absolute."""
         return Path(self.home or platformdirs.user_data_dir("comfyserve")).expanduser().absolute()
+
+    @property
+    def outside_policy(self) -> OutsidePolicy:
+        """Where URLs of callers may lead. Raises InvalidInput."""
+        return OutsidePolicy.of(self.allow_private_urls)
 
     @property
     def server_url(self) -> str:

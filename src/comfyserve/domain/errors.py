@@ -2,6 +2,8 @@
 
 ComfyserveError
 ├── InvalidInput            what was sent cannot be used
+│   ├── UrlRefused          a URL must not be followed
+│   └── FetchFailed         a URL was followed, and what it leads to cannot be had
 ├── Unauthorized            no or unknown credentials
 ├── Forbidden               known, but not allowed
 ├── NotFound                no such deployment, job, replica, file
@@ -42,6 +44,18 @@ class InvalidInput(ComfyserveError):
     """What was sent cannot be used; the message names the field and what is allowed."""
 
     code = "invalid_input"
+
+
+class UrlRefused(InvalidInput):
+    """A URL that a caller gave must not be followed."""
+
+    code = "url_refused"
+
+
+class FetchFailed(InvalidInput):
+    """What a caller's URL leads to cannot be had, or is not what was asked for."""
+
+    code = "fetch_failed"
 
 
 class Unauthorized(ComfyserveError):
