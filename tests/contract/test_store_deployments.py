@@ -9,6 +9,7 @@ from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import Conflict, NotFound
 from comfyserve.domain.replica import Cause, ReplicaState
 from comfyserve.domain.spec import (
+    AppSpec,
     DeploymentSpec,
     EngineKind,
     EngineSpec,
@@ -16,8 +17,10 @@ from comfyserve.domain.spec import (
     Resources,
     Scaling,
     Timeouts,
+    VolumeMount,
 )
 from comfyserve.store import Store
+from comfyserve.store.rows import encode_text, revision_from
 from comfyserve.testing.store_data import a_deployment, a_replica, a_revision
 
 _SPEC = DeploymentSpec(
@@ -39,6 +42,45 @@ async def test_a_deployment_comes_back_as_it_was(store: Store) -> None:
     assert [d.name for d in await store.deployments.list()] == ["dp_1", "zebra"]
     assert await store.deployments.get("dp_9") is None
     assert await store.deployments.by_name("dp_9") is None
+
+
+async def test_an_application_and_a_command_come_back_as_they_were(store: Store) -> None:
+    app = DeploymentSpec(
+        engine=EngineSpec(EngineKind.APP, app=AppSpec("5" * 64, "api:handler", 2), image="i"),
+        resources=Resources(cpu=0.5, memory_bytes=1 << 30),
+        limits=Limits(concurrency=4),
+        volumes=(VolumeMount("weights", "./models"),),
+        secrets=("HF_TOKEN",),
+        inputs={"type": "object", "required": ["prompt"]},
+        authorized=False,
+    )
+    command = DeploymentSpec(
+        engine=EngineSpec(
+            EngineKind.COMMAND,
+            command=("serve", "--port", "8000"),
+            container_port=8000,
+            ready_path="/health",
+        )
+    )
+    for number, spec in enumerate((app, command)):
+        id_ = f"dp_x{number}"
+        await store.deployments.create(a_deployment(id_, revision=a_revision(id_, spec=spec)))
+        assert await store.deployments.revisions(id_) == [a_revision(id_, spec=spec)]
+
+
+def test_a_revision_of_before_applications_still_loads() -> None:
+    older = (
+        '{"engine":{"kind":"comfyui","comfyui_dir":"/opt/ComfyUI","python":null,"args":[],"env":{}},'
+        '"resources":{"gpu":null,"gpus":0},"scaling":{"min_replicas":1},"port":8123}'
+    )
+    loaded = revision_from(("rv_1", "dp_1", 1, older, "0.3.64", "digest", 1.0)).spec
+    assert loaded == DeploymentSpec(
+        engine=EngineSpec(EngineKind.COMFYUI, "/opt/ComfyUI"),
+        resources=Resources(gpus=0),
+        scaling=Scaling(min_replicas=1),
+        port=8123,
+    )
+    assert revision_from(("rv_1", "dp_1", 1, encode_text(loaded), "", "", 1.0)).spec == loaded
 
 
 async def test_a_name_is_taken_once(store: Store) -> None:

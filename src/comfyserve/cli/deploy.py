@@ -21,7 +21,7 @@ _SLACK_S = 120.0
 @click.argument("name")
 @option(
     "--engine",
-    type=click.Choice([kind.value for kind in EngineKind]),
+    type=click.Choice([EngineKind.EMBEDDED.value, EngineKind.COMFYUI.value]),
     help="What a replica runs; comfyui where --comfyui-dir is given.",
 )
 @option(

@@ -3,34 +3,36 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import Any
 
+from comfyserve.domain.engine_spec import (
+    AppSpec,
+    EngineKind,
+    EngineSpec,
+    VolumeMount,
+    check_engine_spec,
+    check_variables,
+    check_volumes,
+    require,
+    takes_any_port,
+)
 from comfyserve.domain.errors import InvalidInput
 
+__all__ = [
+    "AppSpec",
+    "DeploymentSpec",
+    "EngineKind",
+    "EngineSpec",
+    "Limits",
+    "Resources",
+    "Scaling",
+    "Timeouts",
+    "VolumeMount",
+    "check_name",
+]
+
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
-
-class EngineKind(StrEnum):
-    """Which server a replica runs."""
-
-    EMBEDDED = "embedded"
-    COMFYUI = "comfyui"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
-    """How to start one engine process.
-
-    `comfyui_dir` holds ComfyUI's `main.py`; `python` is the interpreter that has its requirements
-    (None: a virtual environment inside the directory, else the `python3` on PATH). `args` go to
-    the engine as they are; `env` is added to an otherwise clean environment.
-    """
-
-    kind: EngineKind = EngineKind.EMBEDDED
-    comfyui_dir: str | None = None
-    python: str | None = None
-    args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+_LEAST_MEMORY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,13 @@ class Resources:
     """What one replica holds: GPUs by short type name (`H100`, `any`), or the CPU alone.
 
     `gpus` None is settled at deploy time: one for ComfyUI where the launcher has any, else none.
+    `cpu` (cores) and `memory_bytes` are requests, enforced where the host can.
     """
 
     gpu: str | None = None
     gpus: int | None = None
+    cpu: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +70,25 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what callers may pile up."""
+    """Bounds on what callers may pile up.
+
+    `concurrency` is how many requests one replica takes at once behind the plain proxy; a ComfyUI
+    runs one prompt at a time whatever it says.
+    """
 
     max_queue: int = 1000
     max_attempts: int = 2
     max_upload_bytes: int = 100 * 1024 * 1024
+    concurrency: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSpec:
-    """Everything that a revision fixes."""
+    """Everything that a revision fixes.
+
+    `secrets` are names, injected as environment. `inputs` is the JSON schema of an application's
+    request bodies, checked before anything wakes. `authorized` False opens it to everybody.
+    """
 
     engine: EngineSpec = field(default_factory=EngineSpec)
     resources: Resources = field(default_factory=Resources)
@@ -83,25 +97,43 @@ class DeploymentSpec:
     limits: Limits = field(default_factory=Limits)
     port: int | None = None
     allow_routes: tuple[str, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    secrets: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] | None = None
+    authorized: bool = True
 
     def check(self) -> None:
         """Raise InvalidInput for the first value that makes no sense."""
         scaling, timeouts, limits = self.scaling, self.timeouts, self.limits
-        _require(scaling.max_replicas >= 1, "max_replicas must be at least 1")
-        _require(
+        require(scaling.max_replicas >= 1, "max_replicas must be at least 1")
+        require(
             0 <= scaling.min_replicas <= scaling.max_replicas,
             f"min_replicas must be between 0 and max_replicas ({scaling.max_replicas})",
         )
-        _require(scaling.idle_timeout_s >= 0, "idle_timeout_s must not be negative")
-        _require(timeouts.start_s > 0, "start timeout must be positive")
-        _require(timeouts.job_s > 0, "job timeout must be positive")
-        _require(timeouts.queue_s >= 0, "queue timeout must not be negative")
-        _require(limits.max_queue >= 1, "max_queue must be at least 1")
-        _require(limits.max_attempts >= 1, "max_attempts must be at least 1")
-        _require((self.resources.gpus or 0) >= 0, "gpus must not be negative")
-        _require(self.port is None or 0 <= self.port <= 65535, "port must be between 0 and 65535")
-        if self.engine.kind is EngineKind.COMFYUI:
-            _require(bool(self.engine.comfyui_dir), "engine comfyui needs comfyui_dir")
+        require(scaling.idle_timeout_s >= 0, "idle_timeout_s must not be negative")
+        require(timeouts.start_s > 0, "start timeout must be positive")
+        require(timeouts.job_s > 0, "job timeout must be positive")
+        require(timeouts.queue_s >= 0, "queue timeout must not be negative")
+        require(limits.max_queue >= 1, "max_queue must be at least 1")
+        require(limits.max_attempts >= 1, "max_attempts must be at least 1")
+        require(limits.concurrency >= 1, "concurrency must be at least 1")
+        require(self.port is None or 0 <= self.port <= 65535, "port must be between 0 and 65535")
+        _check_resources(self.resources)
+        check_engine_spec(self.engine)
+        require(
+            self.engine.container_port is None
+            or scaling.max_replicas == 1
+            or takes_any_port(self.engine),
+            f"the command listens on port {self.engine.container_port} whatever it is told, so "
+            "there can be one replica at most: set max_replicas to 1, or have it listen on {port} "
+            "or on the variable PORT",
+        )
+        require(
+            self.inputs is None or self.engine.kind is EngineKind.APP,
+            "inputs (a schema of request bodies) go with an app only",
+        )
+        check_variables((*self.engine.env, *self.secrets))
+        check_volumes(self.engine, self.volumes)
 
 
 def check_name(name: str) -> str:
@@ -115,6 +147,8 @@ def check_name(name: str) -> str:
     )
 
 
-def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - a condition, not a mode
-    if not holds:
-        raise InvalidInput(message, code="invalid_spec")
+def _check_resources(resources: Resources) -> None:
+    memory = resources.memory_bytes
+    require((resources.gpus or 0) >= 0, "gpus must not be negative")
+    require(resources.cpu is None or resources.cpu > 0, "cpu must be positive")
+    require(memory is None or memory >= _LEAST_MEMORY_BYTES, "memory must be at least 16 MiB")

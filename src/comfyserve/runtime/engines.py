@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from comfyserve.domain.engine_spec import PLAIN_KINDS
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.spec import DeploymentSpec, EngineKind
 from comfyserve.runtime.launchers.base import Confine, LaunchSpec
@@ -20,6 +21,11 @@ def check_engine(spec: DeploymentSpec) -> None:
     """Raise InvalidInput if the engine cannot be what the spec says, before anything starts."""
     spec.check()
     engine = spec.engine
+    if engine.kind in PLAIN_KINDS or engine.image is not None:
+        raise InvalidInput(
+            f"this server cannot run engine {engine.kind} with an image or command yet",
+            code="engine_unavailable",
+        )
     if engine.kind is not EngineKind.COMFYUI:
         return
     directory = Path(engine.comfyui_dir or "")

@@ -3,8 +3,10 @@
 import pytest
 
 from comfyserve.domain.deployment import Deployment, DeploymentState, Revision
+from comfyserve.domain.engine_spec import names_port
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.spec import (
+    AppSpec,
     DeploymentSpec,
     EngineKind,
     EngineSpec,
@@ -12,8 +14,24 @@ from comfyserve.domain.spec import (
     Resources,
     Scaling,
     Timeouts,
+    VolumeMount,
     check_name,
 )
+
+SOURCE = "5" * 64
+
+
+def command(*argv: str, **engine: object) -> EngineSpec:
+    return EngineSpec(EngineKind.COMMAND, command=argv, **engine)  # type: ignore[arg-type] # fields of EngineSpec
+
+
+def app(handler: str = "api:handler", source: str = SOURCE, workers: int = 1) -> EngineSpec:
+    return EngineSpec(EngineKind.APP, app=AppSpec(source, handler, workers))
+
+
+def mounts(*pairs: tuple[str, str]) -> DeploymentSpec:
+    volumes = tuple(VolumeMount(*pair) for pair in pairs)
+    return DeploymentSpec(engine=command("serve"), volumes=volumes)
 
 
 def test_the_defaults_make_sense() -> None:
@@ -36,6 +54,39 @@ def test_the_defaults_make_sense() -> None:
         (DeploymentSpec(port=-1), "port"),
         (DeploymentSpec(port=65536), "port"),
         (DeploymentSpec(engine=EngineSpec(EngineKind.COMFYUI)), "comfyui_dir"),
+        (DeploymentSpec(limits=Limits(concurrency=0)), "concurrency"),
+        (DeploymentSpec(resources=Resources(cpu=0)), "cpu"),
+        (DeploymentSpec(resources=Resources(memory_bytes=1)), "16 MiB"),
+        (DeploymentSpec(engine=EngineSpec(EngineKind.COMMAND)), "the argv to run"),
+        (DeploymentSpec(engine=command("")), "the argv to run"),
+        (DeploymentSpec(engine=EngineSpec(command=("serve",))), "not with embedded"),
+        (DeploymentSpec(engine=EngineSpec(container_port=8000)), "container_port"),
+        (DeploymentSpec(engine=EngineSpec(image="i")), "no image"),
+        (DeploymentSpec(engine=EngineSpec(ready_path="/")), "ready_path"),
+        (DeploymentSpec(engine=command("serve", container_port=0)), "container_port"),
+        (DeploymentSpec(engine=command("serve", ready_path="health")), "begin with '/'"),
+        (DeploymentSpec(engine=EngineSpec(EngineKind.APP)), "source and handler"),
+        (DeploymentSpec(engine=command("serve", app=AppSpec(SOURCE, "a:b"))), "with engine app"),
+        (DeploymentSpec(engine=app(source="api.py")), "upload it"),
+        (DeploymentSpec(engine=app("api.py")), "module:attribute"),
+        (DeploymentSpec(engine=app("api:")), "module:attribute"),
+        (DeploymentSpec(engine=app(workers=0)), "workers"),
+        (DeploymentSpec(inputs={}), "inputs"),
+        (DeploymentSpec(secrets=("A=B",)), "environment variable"),
+        (DeploymentSpec(engine=EngineSpec(env={"": "x"})), "environment variable"),
+        (mounts(("../x", "a")), "volume's name"),
+        (mounts(("v", "/models")), "'./models'"),
+        (mounts(("v", "a/../b")), "'./models'"),
+        (mounts(("v", "./")), "'./models'"),
+        (mounts(("v", "models"), ("w", "./models/loras")), "at or below"),
+        (mounts(("v", "models"), ("w", "models/")), "at or below"),
+        (DeploymentSpec(volumes=(VolumeMount("v", "m"),)), "volumes go with"),
+        (
+            DeploymentSpec(
+                engine=command("serve", container_port=8000), scaling=Scaling(max_replicas=2)
+            ),
+            "one replica at most",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(spec: DeploymentSpec, named: str) -> None:
@@ -51,6 +102,14 @@ def test_a_value_that_makes_no_sense_is_named(spec: DeploymentSpec, named: str) 
         DeploymentSpec(port=65535),
         DeploymentSpec(scaling=Scaling(2, 2, 0.0)),
         DeploymentSpec(engine=EngineSpec(EngineKind.COMFYUI, comfyui_dir="/opt/comfyui")),
+        DeploymentSpec(engine=EngineSpec(EngineKind.COMFYUI, image="i")),
+        DeploymentSpec(engine=command("serve", container_port=8000)),
+        DeploymentSpec(
+            engine=command("serve", "--port=8000", container_port=8000),
+            scaling=Scaling(max_replicas=2),
+        ),
+        DeploymentSpec(engine=app("pkg.api:make.handler"), inputs={"type": "object"}),
+        mounts(("weights", "./models"), ("out", "data/out")),
     ],
 )
 def test_what_is_on_the_edge_passes(spec: DeploymentSpec) -> None:
@@ -82,3 +141,18 @@ def test_a_deployment_has_the_spec_of_its_revision() -> None:
     revision = Revision("rv_1", "dp_1", 1, spec, "0.3.64", "digest", 1.0)
     deployment = Deployment("dp_1", "demo", DeploymentState.ACTIVE, revision, 1.0, 1.0)
     assert deployment.spec is spec
+
+
+@pytest.mark.parametrize(
+    ("argument", "is_named"),
+    [
+        ("8000", True),
+        ("--port=8000", True),
+        ("0.0.0.0:8000", True),
+        ("18000", False),
+        ("80001", False),
+        ("http://x:8000/", False),
+    ],
+)
+def test_a_port_is_found_where_it_is_an_argument(argument: str, *, is_named: bool) -> None:
+    assert names_port(argument, 8000) is is_named
