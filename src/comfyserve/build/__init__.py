@@ -1,0 +1,1 @@
+"""The embedded builder: from an image spec to an environment on disk."""

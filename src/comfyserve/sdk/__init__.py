@@ -1,0 +1,1 @@
+"""What users import: declarations that compile to specs."""
