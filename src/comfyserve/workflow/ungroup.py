@@ -23,6 +23,8 @@ def ungroup(loaded: Loaded, plans: Mapping[str, GroupPlan]) -> None:
     for group in groups:
         if root.by_id.get(group.id) is group:
             del root.by_id[group.id]
+    for node in root.nodes:  # one that had the id of a group was not found by it until now
+        root.by_id.setdefault(node.id, node)
 
 
 class _Unpacking:
@@ -41,8 +43,7 @@ class _Unpacking:
         for link in self.plan.links:
             if 0 <= link.origin < len(self.nodes) and 0 <= link.target < len(self.nodes):
                 origin, target = self.nodes[link.origin], self.nodes[link.target]
-                if self.becomes_subgraph or origin.role is not Role.PRIMITIVE:
-                    self._connect(origin, link.origin_slot, target, link.target_slot)
+                self._feed(origin, link.origin_slot, target, link.target_slot)
         if not self.becomes_subgraph:
             self._apply_primitives()
         self._reconnect_inputs()
@@ -97,6 +98,16 @@ class _Unpacking:
                 if inner is not None:
                     maker.assign(self.nodes[place], self.graph, inner, widget.value)
 
+    def _feed(self, origin: Node, slot: int, inner: Node, target_slot: int) -> None:
+        """Connect an inner input; the older editor sees no further than the node that feeds it."""
+        if self.becomes_subgraph:
+            self._connect(origin, slot, inner, target_slot)
+        elif 0 <= target_slot < len(inner.inputs):
+            runs = origin.role in (Role.CLASS, Role.UNKNOWN) and origin.is_active
+            inner.inputs[target_slot].link = (
+                self._link(origin, slot, inner, target_slot) if runs else None
+            )
+
     def _connect(self, origin: Node, slot: int, target: Node, target_slot: int) -> None:
         """Connect two nodes in place of what was there; the editor lets types of a subgraph decide."""
         if not (0 <= slot < len(origin.outputs) and 0 <= target_slot < len(target.inputs)):
@@ -105,10 +116,13 @@ class _Unpacking:
         if self.becomes_subgraph and not are_compatible(output.type, entry.type):
             return
         self.graph.disconnect(entry)
+        entry.link = self._link(origin, slot, target, target_slot)
+        output.links.append(entry.link)
+
+    def _link(self, origin: Node, slot: int, target: Node, target_slot: int) -> str:
         link = Link(self.loaded.counters.next_link(), origin.id, slot, target.id, target_slot)
         self.graph.links[link.id] = link
-        output.links.append(link.id)
-        entry.link = link.id
+        return link.id
 
     def _reconnect_inputs(self) -> None:
         for slot, (index, at, name) in zip(self.group.inputs, self.plan.inputs, strict=False):
@@ -118,7 +132,7 @@ class _Unpacking:
             if self.becomes_subgraph:
                 at = next((i for i, each in enumerate(node.inputs) if each.name == name), -1)
             if link is not None and origin is not None:
-                self._connect(origin, link.origin_slot, node, at)
+                self._feed(origin, link.origin_slot, node, at)
 
     def _reconnect_outputs(self) -> None:
         for output, (index, slot) in zip(self.group.outputs, self.plan.outputs, strict=False):
