@@ -61,7 +61,8 @@ class Box:
     def _row(self, slot: int) -> float:
         if self.look is Look.REROUTE:
             return self.y + self.height / 2
-        return self.y + min(HEAD + ROW * (max(slot, 0) + 0.5), max(self.height - 4, 4))
+        row = min(max(slot, 0), _MOST_ROWS)  # a file may say any number
+        return self.y + min(HEAD + ROW * (row + 0.5), max(self.height - 4, 4))
 
 
 @dataclass(frozen=True, slots=True)
