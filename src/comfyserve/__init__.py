@@ -1,3 +1,19 @@
 """ComfyUI as an HTTPS API on GPUs that you own or rent, awake only while there is work."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comfyserve.sdk import Image as Image
+    from comfyserve.sdk import Secret as Secret
+    from comfyserve.sdk import Volume as Volume
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The names of the SDK, loaded when they are first used."""
+    sdk = import_module("comfyserve.sdk")
+    if name in sdk.EXPORTS:
+        return getattr(sdk, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -113,19 +113,27 @@ def load_settings(env: Mapping[str, str] | None = None, **overrides: object) -> 
     return replace(base, **typed)
 
 
-def _read_file(env: Mapping[str, str]) -> Mapping[str, Any]:
+def config_path(env: Mapping[str, str]) -> Path:
+    """The configuration file: as COMFYSERVE_CONFIG names it, else the user's own."""
     named = env.get(ENV_PREFIX + "CONFIG")
-    path = (
+    return (
         Path(named) if named else Path(platformdirs.user_config_dir("comfyserve")) / "config.toml"
     )
+
+
+def _read_file(env: Mapping[str, str]) -> Mapping[str, Any]:
+    path = config_path(env)
     if not path.is_file():
-        if named:
-            raise InvalidInput(f"{ENV_PREFIX}CONFIG names '{named}', which is not a file")
+        if env.get(ENV_PREFIX + "CONFIG"):
+            raise InvalidInput(f"{ENV_PREFIX}CONFIG names '{path}', which is not a file")
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}") from error
+    # Addresses of other servers, for clients: see `comfyserve.sdk.servers`.
+    found.pop("profile", None)
+    return found
 
 
 def _convert(option: Field[Any], value: object, default: object) -> Any:  # noqa: ANN401 - one of the field types

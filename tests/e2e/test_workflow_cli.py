@@ -16,7 +16,7 @@ import pytest
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import ExitCode
 from comfyserve.cli.private_server import private_server
-from comfyserve.cli.transport import Transport
+from comfyserve.sdk.transport import Transport
 from comfyserve.testing.command import Cli, Ran
 
 pytestmark = pytest.mark.e2e

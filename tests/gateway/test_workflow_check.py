@@ -18,8 +18,8 @@ from tests.e2e.server_process import ServerProcess, serving
 from tests.gateway.v2_door import unused_port
 
 from comfyserve.cli.client import Client
-from comfyserve.cli.transport import Transport
 from comfyserve.gateway.workflow_models import WorkflowCheckModel
+from comfyserve.sdk.transport import Transport
 
 EXAMPLES = files("comfyserve") / "examples"
 UI = (EXAMPLES / "postcard.json").read_bytes()

@@ -212,6 +212,15 @@ class Remark:
     node_title: str | None = None
     class_type: str | None = None
 
+    @property
+    def line(self) -> str:
+        """In one line: where, what, how to mend it."""
+        title = self.node_title if self.node_title != self.class_type else None
+        shown = f' "{title}"' if title else ""
+        about = f" ({self.class_type})" if self.class_type else ""
+        where = f"node {self.node_id}{shown}{about}: " if self.node_id else ""
+        return f"{where}{self.message} {self.hint}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Submitted:

@@ -14,8 +14,8 @@ from comfyserve.cli import answers
 from comfyserve.cli.answers import Answer
 from comfyserve.cli.errors import ServerFailed
 from comfyserve.cli.events import JobEvent, read_events
-from comfyserve.cli.transport import Query, Request, Transport
-from comfyserve.settings import load_settings
+from comfyserve.sdk.servers import expected_server
+from comfyserve.sdk.transport import Query, Request, Transport
 
 T = TypeVar("T")
 
@@ -25,9 +25,9 @@ HEARTBEATS_S = 45.0
 
 
 def connect(url: str | None = None, token: str | None = None) -> "Client":
-    """Return a client for the server that the options, the environment or the settings name."""
-    settings = load_settings(url=url, token=token)
-    return Client(Transport(settings.server_url, settings.token))
+    """Return a client for the server that is meant: see `comfyserve.sdk.servers`."""
+    server = expected_server(url, token)
+    return Client(Transport(server.url, server.token))
 
 
 class Client:

@@ -5,7 +5,6 @@ from typing import Any
 
 from comfyserve.cli.answers import Remark
 from comfyserve.cli.errors import Refused
-from comfyserve.cli.refusals import remark_line
 from comfyserve.cli.workflow_file import WorkflowFile, read_json
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.workflow import NodeCatalog, Prepared, Problem, prepare_file
@@ -26,7 +25,7 @@ def convert_file(
     if prepared.format.is_ui:
         prepared = prepare_file(data, NodeCatalog.from_object_info(object_info()))
         if prepared.verdict is None:
-            lines = [remark_line(_remark(problem)) for problem in prepared.errors]
+            lines = [_remark(problem).line for problem in prepared.errors]
             raise Refused(f"{name} cannot be converted to a prompt", evidence=lines)
         return _converted(prepared)
     if prepared.container is None:

@@ -20,11 +20,11 @@ from comfyserve.cli.private_server import PrivateServer, private_server
 from comfyserve.cli.run import check_end, submit, watch
 from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
-from comfyserve.cli.transport import Transport
 from comfyserve.cli.units import duration_text, ms_text, size_text
 from comfyserve.cli.workflow_file import read_prompt, refer_to
 from comfyserve.clock import SystemClock
 from comfyserve.domain.usage import Receipt
+from comfyserve.sdk.transport import Transport
 
 _NAME = "demo"
 _IDLE_S = 2.0

@@ -1,23 +1,38 @@
 """What a command can end with: the errors that only the command line has, and the exit codes.
 
-ComfyserveError
-└── CommandError            carries evidence: lines that are shown below the message
-    ├── Refused             the server understood and said no
-    │   └── PromptRefused   ... to a workflow, naming what is wrong with each node
-    ├── ServerFailed        the server tried and could not
-    │   └── Unavailable     ... yet: it may work later
-    ├── Unreachable         there is no server, or none of ours
-    │   └── ConnectionLost  ... any more
-    ├── TimedOut            it took longer than the caller wanted to wait
-    ├── JobFailed           the job came to an end that is not success
-    └── Interrupted         the user pressed Ctrl-C
+ClientError                 what a client can meet: see `comfyserve.sdk.errors`
+├── CommandError            a command could not do its work
+└── Interrupted             the user pressed Ctrl-C
 """
 
-from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any
 
-from comfyserve.domain.errors import ComfyserveError
+from comfyserve.sdk.errors import (
+    ClientError,
+    ConnectionLost,
+    JobFailed,
+    PromptRefused,
+    Refused,
+    ServerFailed,
+    TimedOut,
+    Unavailable,
+    Unreachable,
+)
+
+__all__ = [
+    "ClientError",
+    "CommandError",
+    "ConnectionLost",
+    "ExitCode",
+    "Interrupted",
+    "JobFailed",
+    "PromptRefused",
+    "Refused",
+    "ServerFailed",
+    "TimedOut",
+    "Unavailable",
+    "Unreachable",
+]
 
 
 class ExitCode(IntEnum):
@@ -32,71 +47,11 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class CommandError(ComfyserveError):
-    """An error with evidence: the lines that say more, such as the end of a log."""
-
-    code = "failed"
-
-    def __init__(
-        self, message: str, *, code: str | None = None, evidence: Sequence[str] = ()
-    ) -> None:
-        super().__init__(message, code=code)
-        self.evidence = tuple(evidence)
+class CommandError(ClientError):
+    """A command could not do its work."""
 
 
-class Refused(CommandError):
-    """The server understood and said no (4xx)."""
-
-    code = "refused"
-
-
-class PromptRefused(Refused):
-    """A workflow was not accepted. `body` is ComfyUI's own JSON."""
-
-    code = "invalid_prompt"
-
-    def __init__(self, message: str, *, body: Mapping[str, Any], evidence: Sequence[str]) -> None:
-        super().__init__(message, evidence=evidence)
-        self.body = body
-
-
-class ServerFailed(CommandError):
-    """The server tried and could not (5xx), or answered what no comfyserve answers."""
-
-    code = "server_failed"
-
-
-class Unavailable(ServerFailed):
-    """The server, or what is in front of it, cannot do it now but may later (502 to 504)."""
-
-    code = "unavailable"
-
-
-class Unreachable(CommandError):
-    """Nothing answers at the address."""
-
-    code = "unreachable"
-
-
-class ConnectionLost(Unreachable):
-    """The server was there and broke the connection."""
-
-    code = "connection_lost"
-
-
-class TimedOut(CommandError):
-    """It took longer than the caller wanted to wait."""
-
-    code = "timed_out"
-
-
-class JobFailed(CommandError):
-    """A job ended in a state other than succeeded."""
-
-    code = "job_failed"
-
-
-class Interrupted(CommandError):
+class Interrupted(ClientError):
     """The user pressed Ctrl-C; the message says what goes on without them."""
 
     code = "interrupted"

@@ -11,7 +11,7 @@ import click
 
 from comfyserve import __version__
 from comfyserve.cli.errors import (
-    CommandError,
+    ClientError,
     ExitCode,
     Interrupted,
     Refused,
@@ -62,6 +62,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "The server",
         (
             Entry("serve", "serve", "Run the server."),
+            Entry("server", "server", "Show or stop the server in the background."),
             Entry("demo", "demo", "See a workflow go through an API that was asleep."),
             Entry("doctor", "doctor", "Check this machine, and say how to mend it."),
         ),
@@ -184,7 +185,7 @@ def _explain(error: BaseException) -> int:
 
 def _evidence(error: ComfyserveError) -> Sequence[str]:
     match error:
-        case CommandError():
+        case ClientError():
             return error.evidence
         case EngineFailure():
             return error.log_tail

@@ -21,12 +21,12 @@ from comfyserve.cli.errors import (
 from comfyserve.cli.follow import Follower
 from comfyserve.cli.live import choose_view
 from comfyserve.cli.options import gather, json_option, option, server_options
-from comfyserve.cli.refusals import node_lines, prompt_refused, remark_line
 from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
 from comfyserve.cli.workflow_file import WorkflowFile, read_prompt, refer_to, set_inputs
 from comfyserve.clock import SystemClock
 from comfyserve.domain.job import JobState
+from comfyserve.sdk.refusals import node_lines, prompt_refused
 
 _SUBMISSIONS = 3
 _SHOWN_TRACE = 12
@@ -188,7 +188,7 @@ def _read(client: Client, order: Order) -> WorkflowFile:
 
 def _show_remarks(remarks: Sequence[Remark]) -> None:
     for remark in remarks[:_SHOWN_REMARKS]:
-        render.warn(remark_line(remark))
+        render.warn(remark.line)
     if len(remarks) > _SHOWN_REMARKS:
         render.warn(f"and {len(remarks) - _SHOWN_REMARKS} more remarks")
 

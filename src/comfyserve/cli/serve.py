@@ -10,8 +10,8 @@ import click
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.options import option
-from comfyserve.cli.transport import Transport
 from comfyserve.domain.errors import ComfyserveError
+from comfyserve.sdk.transport import Transport
 from comfyserve.settings import ENV_PREFIX, Settings, load_settings
 
 _OF_THE_CLIENT = frozenset({"url", "token"})

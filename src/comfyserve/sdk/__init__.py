@@ -1,1 +1,30 @@
-"""What users import: declarations that compile to specs."""
+"""What users import: declarations that are values, and a thin client of the control API.
+
+Each name is loaded when it is first used, so that `import comfyserve` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comfyserve.sdk.image import Image as Image
+    from comfyserve.sdk.secret import Secret as Secret
+    from comfyserve.sdk.volume import Volume as Volume
+
+EXPORTS = {
+    "Image": "image",
+    "Secret": "secret",
+    "Volume": "volume",
+}
+"""The public names, and the module of each."""
+
+
+def __getattr__(name: str) -> object:
+    module = EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(EXPORTS)

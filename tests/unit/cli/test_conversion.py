@@ -13,7 +13,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from comfyserve.cli.conversion import convert_file
 from comfyserve.cli.errors import Refused
-from comfyserve.cli.refusals import remark_line
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.engine.folders import Folders
 from comfyserve.engine.library import Library
@@ -95,7 +94,7 @@ def test_an_unknown_class_is_told_and_sent_for_the_servers_verdict(object_info: 
     foreign = json.loads(json.dumps(UI).replace('"ImageQuantize"', '"NoSuchNode"'))
     file = convert_file(json.dumps(foreign).encode(), "w", object_info)
     assert "NoSuchNode" in {node["class_type"] for node in file.prompt.values()}
-    assert any("NoSuchNode" in remark_line(remark) for remark in file.remarks)
+    assert any("NoSuchNode" in remark.line for remark in file.remarks)
 
 
 def test_an_export_that_cannot_be_converted_is_refused_naming_the_node(

@@ -14,8 +14,8 @@ from comfyserve.cli.checks import Finding, Level
 from comfyserve.cli.client import Client
 from comfyserve.cli.comfyui_checks import check_comfyui
 from comfyserve.cli.errors import ExitCode
-from comfyserve.cli.transport import Transport
 from comfyserve.runtime.gpus import Gpu, Inventory
+from comfyserve.sdk.transport import Transport
 from comfyserve.store.home import HomeLock
 from comfyserve.testing import control_answers as answers
 from comfyserve.testing.command import Cli

@@ -7,8 +7,8 @@ import pytest
 
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import ConnectionLost, ServerFailed, TimedOut, Unreachable
-from comfyserve.cli.transport import Request, Transport
 from comfyserve.domain.errors import InvalidInput, NotFound
+from comfyserve.sdk.transport import Request, Transport
 from comfyserve.testing import control_answers as answers
 from comfyserve.testing.command import Cli
 from comfyserve.testing.control_server import ControlServer, Scripted, refused

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from comfyserve.cli.errors import PromptRefused
-from comfyserve.cli.refusals import prompt_refused, refusal
+from comfyserve.sdk.refusals import prompt_refused, refusal
 
 BODY = {
     "error": {

@@ -2,16 +2,16 @@
 
 import http.client
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 from comfyserve import __version__
-from comfyserve.cli.errors import ConnectionLost, TimedOut, Unreachable
-from comfyserve.cli.refusals import refusal
 from comfyserve.domain.errors import InvalidInput
+from comfyserve.sdk.errors import ConnectionLost, TimedOut, Unreachable
+from comfyserve.sdk.refusals import refusal
 
 Query = Mapping[str, object]
 
@@ -20,12 +20,15 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `timeout_s` bounds each wait for the network, not the whole exchange."""
+    """One request. `timeout_s` bounds each wait for the network, not the whole exchange.
+
+    A body that comes in pieces is sent as it comes.
+    """
 
     method: str
     path: str
     query: Query = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | Iterable[bytes] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 30.0
 

@@ -1,13 +1,12 @@
-"""From an HTTP error to an error of the command line; what is wrong with nodes in readable lines."""
+"""From an HTTP error to an error of ours; what is wrong with nodes in readable lines."""
 
 import json
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from comfyserve.cli.answers import Remark
-from comfyserve.cli.errors import CommandError, PromptRefused, Refused, ServerFailed, Unavailable
 from comfyserve.domain.errors import ComfyserveError, NotFound
+from comfyserve.sdk.errors import ClientError, PromptRefused, Refused, ServerFailed, Unavailable
 
 _MAY_WORK_LATER = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
@@ -46,21 +45,12 @@ def prompt_refused(body: Mapping[str, Any], titles: Mapping[str, str]) -> Prompt
     return PromptRefused(message, body=body, evidence=lines)
 
 
-def remark_line(remark: Remark) -> str:
-    """A remark in one line: where, what, how to mend it."""
-    title = remark.node_title if remark.node_title != remark.class_type else None
-    shown = f' "{title}"' if title else ""
-    about = f" ({remark.class_type})" if remark.class_type else ""
-    where = f"node {remark.node_id}{shown}{about}: " if remark.node_id else ""
-    return f"{where}{remark.message} {remark.hint}".strip()
-
-
 def _of_status(
     status: int, message: str, code: str, evidence: list[str] | tuple[()]
 ) -> ComfyserveError:
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         return NotFound(message, code=code or None)
-    kind: type[CommandError] = Refused
+    kind: type[ClientError] = Refused
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = Unavailable if status in _MAY_WORK_LATER else ServerFailed
     if status == HTTPStatus.UNAUTHORIZED:
