@@ -244,3 +244,53 @@ class Uploaded:
     def reference(self) -> str:
         """The text that a node's input takes."""
         return f"{self.subfolder}/{self.name}" if self.subfolder else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A typed endpoint. `problems`: why it does not fit its deployment as that is now."""
+
+    name: str
+    deployment: str
+    url: str
+    version: int
+    published_at: datetime
+    interface: Mapping[str, Any]
+    reuse: bool = False
+    problems: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """A typed endpoint in a list."""
+
+    name: str
+    deployment: str
+    url: str
+    version: int
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Typed endpoints."""
+
+    endpoints: tuple[EndpointRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointVersion:
+    """One version of a typed endpoint."""
+
+    number: int
+    current: bool
+    published_at: datetime
+    published_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointVersions:
+    """All versions of a typed endpoint, the newest first."""
+
+    versions: tuple[EndpointVersion, ...]

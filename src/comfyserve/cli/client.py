@@ -69,6 +69,41 @@ class Client:
         """Delete a deployment; its open jobs are canceled, its replicas stop."""
         self._transport.send(Request("DELETE", f"{_API}/deployments/{quote(name, safe='')}"))
 
+    def publish(
+        self, name: str, body: Mapping[str, Any], deployment: str | None
+    ) -> Answer[answers.Endpoint]:
+        """Make a workflow the next version of an endpoint."""
+        path, query = f"/endpoints/{quote(name, safe='')}", {"deployment": deployment}
+        return self._call("PUT", path, answers.Endpoint, body=body, query=query)
+
+    def endpoints(self, deployment: str | None) -> Answer[answers.Endpoints]:
+        """The endpoints of one deployment, or all."""
+        return self._get("/endpoints", answers.Endpoints, {"deployment": deployment})
+
+    def endpoint(self, name: str, deployment: str | None) -> Answer[answers.Endpoint]:
+        """One endpoint, and whether it fits its deployment."""
+        path = f"/endpoints/{quote(name, safe='')}"
+        return self._get(path, answers.Endpoint, {"deployment": deployment})
+
+    def endpoint_versions(
+        self, name: str, deployment: str | None
+    ) -> Answer[answers.EndpointVersions]:
+        """All versions of an endpoint."""
+        path = f"/endpoints/{quote(name, safe='')}/versions"
+        return self._get(path, answers.EndpointVersions, {"deployment": deployment})
+
+    def use_version(
+        self, name: str, number: int, deployment: str | None
+    ) -> Answer[answers.Endpoint]:
+        """Make a version the current one."""
+        path = f"/endpoints/{quote(name, safe='')}/versions/{number}/use"
+        return self._call("POST", path, answers.Endpoint, query={"deployment": deployment})
+
+    def delete_endpoint(self, name: str, deployment: str | None) -> None:
+        """Delete an endpoint with its versions."""
+        path = f"{_API}/endpoints/{quote(name, safe='')}"
+        self._transport.send(Request("DELETE", path, {"deployment": deployment}))
+
     def replicas(
         self, *, deployment: str | None = None, ended: bool = False
     ) -> Answer[answers.Replicas]:
@@ -185,11 +220,14 @@ class Client:
         kind: type[T],
         *,
         body: Mapping[str, Any] | None = None,
+        query: Query | None = None,
         timeout_s: float = 60.0,
     ) -> Answer[T]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if data is not None else {}
-        request = Request(method, _API + path, body=data, headers=headers, timeout_s=timeout_s)
+        request = Request(
+            method, _API + path, query or {}, body=data, headers=headers, timeout_s=timeout_s
+        )
         return self._decode(path, self._transport.send(request), kind)
 
     def _decode(self, path: str, data: bytes, kind: type[T]) -> Answer[T]:

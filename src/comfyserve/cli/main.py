@@ -44,6 +44,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("deploy", "deploy", "Create a deployment, or give it a new revision."),
             Entry("run", "run", "Run a workflow and save what it makes."),
+            Entry("publish", "endpoint", "Make a workflow an endpoint with typed inputs."),
             Entry("status", "deployment", "Show the deployments, or one of them."),
             Entry("logs", "logs", "Show the log of a deployment or replica."),
             Entry("stop", "deployment", "Stop a deployment: no work, no replicas."),
@@ -71,6 +72,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "In detail",
         (
             Entry("deployment", "deployment", "List deployments, wake them."),
+            Entry("endpoint", "endpoint", "List endpoints, roll them back."),
             Entry("job", "job", "List, show and cancel jobs."),
             Entry("replica", "replica", "List and stop replicas."),
             Entry("token", "token", "Make, list and revoke tokens."),

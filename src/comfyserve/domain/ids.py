@@ -16,6 +16,7 @@ class Prefix(StrEnum):
     REPLICA = "rp"
     TOKEN = "tk"  # noqa: S105 - a prefix, not a secret
     RUNTIME = "rt"
+    ENDPOINT = "ep"
 
 
 def make_id(prefix: Prefix, entropy: bytes) -> str:

@@ -25,8 +25,25 @@ _STATUS: tuple[tuple[type[errors.ComfyserveError], int], ...] = (
 )
 
 
+class Refusal(errors.ComfyserveError):
+    """A refusal of one door, with its status, and details that a program can use."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.details = details
+
+
 def status_of(error: errors.ComfyserveError) -> int:
     """The HTTP status of an error; 500 for what is a defect of ours."""
+    if isinstance(error, Refusal):
+        return error.status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -63,6 +80,8 @@ def native_error(error: errors.ComfyserveError) -> Response:
 
 
 def _details(error: errors.ComfyserveError) -> Mapping[str, Any]:
+    if isinstance(error, Refusal):
+        return error.details or {}
     if isinstance(error, errors.EngineFailure):
         return {"log_tail": list(error.log_tail)}
     return {}

@@ -35,7 +35,7 @@ def resolve(scope: Scope, runtime: Runtime, domain: str) -> Resolved:
     for deployment in deployments:
         if deployment.spec.port is not None and deployment.spec.port == port:
             return Resolved(deployment, path)
-    return Resolved(_default(deployments), path)
+    return Resolved(default_of(deployments), path)
 
 
 def _named(deployments: tuple[Deployment, ...], name: str) -> Deployment:
@@ -48,7 +48,7 @@ def _named(deployments: tuple[Deployment, ...], name: str) -> Deployment:
     )
 
 
-def _default(deployments: tuple[Deployment, ...]) -> Deployment:
+def default_of(deployments: tuple[Deployment, ...]) -> Deployment:
     """The one called `default`, else the oldest."""
     if not deployments:
         raise NotFound(

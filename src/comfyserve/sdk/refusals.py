@@ -1,7 +1,7 @@
 """From an HTTP error to an error of ours; what is wrong with nodes in readable lines."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +33,8 @@ def refusal(status: int, body: bytes) -> ComfyserveError:
     details = error.get("details") or error.get("extra_info")
     log_tail = details.get("log_tail") if isinstance(details, Mapping) else None
     evidence = [str(line) for line in log_tail] if isinstance(log_tail, list) else []
+    problems = details.get("problems") if isinstance(details, Mapping) else None
+    evidence += listed_problems(problems) if isinstance(problems, list) else []
     return _of_status(status, message, code, evidence)
 
 
@@ -43,6 +45,21 @@ def prompt_refused(body: Mapping[str, Any], titles: Mapping[str, str]) -> Prompt
     lines = list(node_lines(body["node_errors"], titles)) or list(_hint_lines(error, ""))
     message = f"the workflow was refused: {_with_details(error)}"
     return PromptRefused(message, body=body, evidence=lines)
+
+
+def listed_problems(problems: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was found about a workflow or its inputs, as lines: where, what, how to mend it."""
+    lines = []
+    for problem in problems:
+        node, title, name = (problem.get(key) for key in ("node_id", "node_title", "input"))
+        called = f' "{title}"' if title else ""
+        where = [f"node {node}{called}"] if node else []
+        where += [str(name)] if name else []
+        said = _with_details(problem, str(name or ""))
+        lines.append(": ".join([*where, said]))
+        if hint := problem.get("hint"):
+            lines.append(f"  hint: {hint}")
+    return lines
 
 
 def _of_status(

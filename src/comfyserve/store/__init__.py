@@ -9,6 +9,7 @@ from pathlib import Path
 from comfyserve.store.assets import AssetStore
 from comfyserve.store.blobs import BlobStore
 from comfyserve.store.deployments import DeploymentStore
+from comfyserve.store.endpoints import EndpointStore
 from comfyserve.store.engine import Database
 from comfyserve.store.jobs import JobStore
 from comfyserve.store.references import ReferenceStore
@@ -28,6 +29,7 @@ class Store:
     database: Database
     jobs: JobStore
     deployments: DeploymentStore
+    endpoints: EndpointStore
     replicas: ReplicaStore
     usage: UsageStore
     assets: AssetStore
@@ -67,6 +69,7 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             database=database,
             jobs=JobStore(database, Sealer(key)),
             deployments=DeploymentStore(database),
+            endpoints=EndpointStore(database),
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
             assets=AssetStore(database),

@@ -263,3 +263,27 @@ token = Table(
     Column("revoked_at", Double),
 )
 Index("uq_token_secret", token.c.secret_digest, unique=True)
+
+# Each version of a typed endpoint is a row that never changes; the endpoint says which one counts.
+typed_endpoint = Table(
+    "typed_endpoint",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("deployment_id", Text, ForeignKey("deployment.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+Index("uq_typed_endpoint_name", typed_endpoint.c.deployment_id, typed_endpoint.c.name, unique=True)
+
+typed_version = Table(
+    "typed_version",
+    metadata,
+    Column("endpoint_id", Text, ForeignKey("typed_endpoint.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("revision_id", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)

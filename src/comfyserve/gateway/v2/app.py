@@ -15,8 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.gateway.auth import READ, RUN, Principal
 from comfyserve.gateway.context import Gateway
+from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.v2 import assets, jobs
-from comfyserve.gateway.v2.errors import Refusal, v2_error
+from comfyserve.gateway.v2.errors import v2_error
 from comfyserve.gateway.v2.parts import BASE, Call, DoorParts, Streams
 from comfyserve.gateway.v2.signing import UrlSigner
 from comfyserve.gateway.v2.submit import submit_job

@@ -11,10 +11,11 @@ from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.gateway.answers import empty, json_response
 from comfyserve.gateway.content_types import UNKNOWN, is_markup, is_page
 from comfyserve.gateway.context import read_body
+from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.files import disposition
 from comfyserve.gateway.forms import Form, received_form
 from comfyserve.gateway.serving import OpenFile, send_file
-from comfyserve.gateway.v2.errors import Refusal, invalid_request
+from comfyserve.gateway.v2.errors import invalid_request
 from comfyserve.gateway.v2.fields import (
     read_content_type,
     read_expires_in,

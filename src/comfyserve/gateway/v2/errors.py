@@ -1,13 +1,10 @@
 """What the v2 door refuses, in the contract's envelope: `{"error": {"code", "message", "details"}}`."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from starlette.responses import Response
 
 from comfyserve.domain import errors
 from comfyserve.gateway.answers import json_response
-from comfyserve.gateway.errors import headers_of, status_of
+from comfyserve.gateway.errors import Refusal, headers_of, status_of
 
 _RETRY_AFTER_S = 5
 # By code, where the contract's status is not that of the other doors.
@@ -25,21 +22,6 @@ _CODES: tuple[tuple[type[errors.ComfyserveError], str], ...] = (
     (errors.PayloadTooLarge, "payload_too_large"),
     (errors.QueueFull, "queue_full"),
 )
-
-
-class Refusal(errors.ComfyserveError):
-    """A refusal that only this door has, with the status, code and details of the contract."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.details = details
 
 
 def invalid_request(message: str) -> Refusal:

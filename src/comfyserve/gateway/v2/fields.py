@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.datastructures import Headers, QueryParams
 
-from comfyserve.gateway.v2.errors import Refusal, invalid_request
+from comfyserve.gateway.errors import Refusal
+from comfyserve.gateway.v2.errors import invalid_request
 
 _MOST_LABELS = 16
 _MOST_FILTERS = 3

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.gateway.disk import explained
-from comfyserve.gateway.v2.errors import Refusal
+from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.v2.parts import Call
 from comfyserve.store.assets import Asset
 from comfyserve.workflow.asset_references import (

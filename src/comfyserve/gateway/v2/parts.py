@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from comfyserve.gateway.context import Gateway, Target, gateway_of
-from comfyserve.gateway.v2.errors import Refusal
+from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.v2.signing import LIFETIME_S, UrlSigner
 
 BASE = "/api/v2"

@@ -16,8 +16,9 @@ from comfyserve.domain.errors import InvalidInput, NotReady
 from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import read_body
+from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.input_files import list_input_files
-from comfyserve.gateway.v2.errors import Refusal, invalid_request
+from comfyserve.gateway.v2.errors import invalid_request
 from comfyserve.gateway.v2.fields import (
     read_idempotency_key,
     read_labels,
