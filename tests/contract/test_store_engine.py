@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -105,6 +105,49 @@ async def test_a_violated_constraint_in_a_group(database: Database) -> None:
     assert isinstance(second, ComfyserveError)
     assert second.code == "database_error"
     assert await _notes(database) == ["a", "b"]
+
+
+class Notes:
+    """A batch that writes notes, and tells how many came with each call."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, connection: Connection, notes: Sequence[str]) -> list[str]:
+        self.sizes.append(len(notes))
+        for note in notes:
+            connection.execute(text("INSERT INTO note (text) VALUES (:note)"), {"note": note})
+        return [note.upper() for note in notes]
+
+
+async def test_items_side_by_side_are_done_by_one_call(database: Database) -> None:
+    notes = Notes()
+    async with _held_writer(database):
+        items = asyncio.gather(*(database.write_item(notes, f"a{n}") for n in range(5)))
+        other = asyncio.gather(database.write(_note("between")))
+        more = asyncio.gather(*(database.write_item(notes, f"b{n}") for n in range(3)))
+        await asyncio.sleep(0)
+    assert await items == ["A0", "A1", "A2", "A3", "A4"]
+    assert await more == ["B0", "B1", "B2"]
+    assert list(await other) == [1]
+    assert notes.sizes == [5, 3]
+    assert await _notes(database) == ["a0", "a1", "a2", "a3", "a4", "between", "b0", "b1", "b2"]
+
+
+async def test_an_item_that_cannot_be_done_undoes_only_itself(database: Database) -> None:
+    notes = Notes()
+    async with _held_writer(database):
+        items = asyncio.gather(
+            *(database.write_item(notes, note) for note in ("a", "b", "a", "c")),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+    first, second, third, fourth = await items
+    assert (first, second, fourth) == ("A", "B", "C")
+    assert isinstance(third, ComfyserveError)
+    assert notes.sizes == [4, 1, 1, 1, 1]
+    assert await _notes(database) == ["a", "b", "c"]
+    assert await database.write_item(notes, "alone") == "ALONE"
 
 
 async def test_one_that_fails_alone_changes_nothing(database: Database) -> None:

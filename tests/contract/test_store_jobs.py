@@ -17,7 +17,7 @@ from comfyserve.domain.errors import (
 from comfyserve.domain.job import Job, JobDocuments, JobError, JobEventKind, JobState
 from comfyserve.domain.usage import Receipt, Segment, SegmentKind
 from comfyserve.store import Store
-from comfyserve.store.jobs import JobCounts
+from comfyserve.store.jobs import Enqueued, JobCounts
 from comfyserve.store.sealing import Sealer
 from comfyserve.testing.store_data import (
     PROMPT,
@@ -202,6 +202,38 @@ async def test_the_limit_holds_when_many_come_at_once(store: Store) -> None:
     )
     assert sum(isinstance(answer, QueueFull) for answer in answers) == 75
     assert await store.jobs.counts("dp_1") == JobCounts(queued=25)
+
+
+async def test_of_many_at_once_only_those_that_cannot_be_stored_are_refused(store: Store) -> None:
+    await furnish(store, "dp_2", "rp_2")
+    twice = a_new_job(max_queue=50)
+    news = [
+        *(a_new_job(max_queue=40) for _ in range(10)),
+        *(a_new_job("dp_2", front=True, client_id=f"c{n}") for n in range(10)),
+        *(twice, twice, a_new_job("dp_9"), a_new_job(number=0.5), a_new_job(labels={"a": "b"})),
+        *(a_new_job(max_queue=40) for _ in range(10)),
+    ]
+    answers = await asyncio.gather(
+        *(store.jobs.enqueue(new, 10.0) for new in news), return_exceptions=True
+    )
+    refused = [answer for answer in answers if isinstance(answer, ComfyserveError)]
+    assert [error.code for error in refused] == ["job_exists", "not_found"]
+    jobs = {answer.job.id: answer.job for answer in answers if isinstance(answer, Enqueued)}
+    assert len(jobs) == 33
+    for new in news:
+        if (job := jobs.get(new.id)) is not None:
+            assert await store.jobs.get(new.id) == job
+            assert (job.client_id, job.labels) == (new.client_id, new.labels)
+            assert (await store.jobs.documents(new.id)) == new.documents
+    numbers = {
+        name: sorted(job.number for job in jobs.values() if job.deployment_id == name)
+        for name in ("dp_1", "dp_2")
+    }
+    assert numbers == {
+        "dp_1": sorted([0.5, *map(float, range(22))]), "dp_2": [-float(n) for n in range(9, -1, -1)]
+    }  # fmt: skip
+    assert await store.jobs.counts("dp_1") == JobCounts(queued=23)
+    assert await store.jobs.counts("dp_2") == JobCounts(queued=10)
 
 
 async def test_a_key_replays_the_first_answer(store: Store) -> None:

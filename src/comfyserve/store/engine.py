@@ -2,12 +2,15 @@
 
 Stores hand in plain functions of a connection. All writes that wait when the writer is free share
 one transaction, and so one fsync; each runs in a savepoint of its own, so that one that raises
-undoes only itself. A caller goes on after the commit, never before.
+undoes only itself. What comes in great numbers is handed in as an item for a batch: neighbours are
+done by one call, or each by itself if that raises. A caller goes on after the commit, never before.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -20,7 +23,9 @@ from comfyserve.store.migrate import migrate
 from comfyserve.store.sqlite import connect_reader, connect_writer, driver_of, translate
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 Work = Callable[[Connection], T]
+Batch = Callable[[Connection, Sequence[I]], Sequence[T]]
 
 _LARGEST_GROUP = 256
 _SCHEME = "sqlite:///"
@@ -72,15 +77,25 @@ class Database:
         """
         return await self._hand_in(self._writes, work)
 
+    async def write_item(self, batch: Batch[I, T], item: I) -> T:
+        """As `write`, by a function that does all items that wait side by side at once.
+
+        It gives a result for each item, in their order; if it raises, it is called anew for each
+        item alone.
+        """
+        return await self._hand_in(self._writes, lambda c: batch(c, (item,))[0], (batch, item))
+
     async def read(self, work: Work[T]) -> T:
         """Run `work` over one snapshot of what is committed."""
         return await self._hand_in(self._reads, work)
 
-    async def _hand_in(self, lane: "Lane", work: Work[T]) -> T:
+    async def _hand_in(
+        self, lane: "Lane", work: Work[T], share: tuple[Batch[Any, T], Any] | None = None
+    ) -> T:
         if not self._is_open:
             raise RuntimeError("the database is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        lane.put(_Ticket(work, future))
+        lane.put(_Ticket(work, future, share))
         return await future
 
     def _connect(self) -> tuple[Connection, list[Connection]]:
@@ -113,11 +128,18 @@ class Database:
 class _Ticket(Generic[T]):
     """One work, and the future of the coroutine that waits for it."""
 
-    __slots__ = ("_error", "_future", "_result", "_work")
+    __slots__ = ("_error", "_future", "_result", "_work", "batch", "item")
 
-    def __init__(self, work: Work[T], future: asyncio.Future[T]) -> None:
+    def __init__(
+        self,
+        work: Work[T],
+        future: asyncio.Future[T],
+        share: tuple[Batch[Any, T], Any] | None = None,
+    ) -> None:
         self._work = work
         self._future = future
+        self.batch: Batch[Any, T] | None = share and share[0]
+        self.item: object = share and share[1]
         self._result: tuple[T] | None = None
         self._error: BaseException | None = None
 
@@ -125,6 +147,10 @@ class _Ticket(Generic[T]):
         """Do the work; what it raises comes out."""
         self._result, self._error = None, None
         self._result = (self._work(connection),)
+
+    def succeed(self, result: T) -> None:
+        """Remember the result of a work that was done together with others."""
+        self._result, self._error = (result,), None
 
     def fail(self, error: BaseException) -> None:
         """Remember what to raise at the caller."""
@@ -187,8 +213,8 @@ def _commit(connection: Connection, group: Sequence[_Ticket[Any]]) -> None:
             if len(group) == 1:
                 group[0].run(connection)
             else:
-                for ticket in group:
-                    _run_isolated(connection, ticket)
+                for part in _parts(group):
+                    _run_isolated(connection, part)
     except Exception as error:  # noqa: BLE001 - it goes to the caller
         if len(group) == 1:
             group[0].fail(error)
@@ -197,18 +223,40 @@ def _commit(connection: Connection, group: Sequence[_Ticket[Any]]) -> None:
             _commit(connection, [ticket])
 
 
-def _run_isolated(connection: Connection, ticket: _Ticket[Any]) -> None:
+def _parts(group: Sequence[_Ticket[Any]]) -> Iterator[Sequence[_Ticket[Any]]]:
+    """Neighbours with the same batch; each other ticket alone."""
+    for batch, tickets in groupby(group, key=attrgetter("batch")):
+        if batch is None:
+            yield from ((ticket,) for ticket in tickets)
+        else:
+            yield tuple(tickets)
+
+
+def _run_isolated(connection: Connection, part: Sequence[_Ticket[Any]]) -> None:
     driver = driver_of(connection)
     driver.execute("SAVEPOINT work")
     try:
-        ticket.run(connection)
+        _run(connection, part)
     except Exception as error:
         # A full disk can make SQLite give up the whole transaction, savepoints and all.
         if not driver.in_transaction:
             raise
         driver.execute("ROLLBACK TO work")
-        ticket.fail(error)
+        if len(part) == 1:
+            part[0].fail(error)
+        for ticket in part if len(part) > 1 else ():
+            _run_isolated(connection, (ticket,))
     driver.execute("RELEASE work")
+
+
+def _run(connection: Connection, part: Sequence[_Ticket[Any]]) -> None:
+    batch = part[0].batch
+    if batch is None or len(part) == 1:
+        part[0].run(connection)
+        return
+    results = batch(connection, [ticket.item for ticket in part])
+    for ticket, result in zip(part, results, strict=True):
+        ticket.succeed(result)
 
 
 def _settle(group: Sequence[_Ticket[Any]]) -> None:

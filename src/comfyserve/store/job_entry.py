@@ -1,11 +1,11 @@
-"""How a job enters: number, queue limit and idempotency in one transaction."""
+"""How jobs enter: number, queue limit and idempotency in one transaction, many jobs in few statements."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from comfyserve.domain.deployment import DeploymentState
@@ -25,7 +25,6 @@ from comfyserve.store.rows import (
     encode,
     encode_text,
     job_from,
-    values_of,
 )
 from comfyserve.store.sealing import Sealer
 from comfyserve.store.tables import (
@@ -86,9 +85,10 @@ class Entry:
     document: bytes
     sealed: bytes | None
     workflow_id: str | None
+    now: float
 
     @classmethod
-    def of(cls, new: NewJob, sealer: Sealer) -> "Entry":
+    def of(cls, new: NewJob, sealer: Sealer, now: float) -> "Entry":
         """Encode `new`. Raises InvalidInput for text that is not valid Unicode."""
         documents = new.documents
         try:
@@ -97,6 +97,7 @@ class Entry:
                 document=encode(replace(documents, secrets={}) if documents.secrets else documents),
                 sealed=sealer.seal(encode(documents.secrets)) if documents.secrets else None,
                 workflow_id=_workflow_id(documents.extra_data),
+                now=now,
             )
         except UnicodeEncodeError as error:
             raise InvalidInput(
@@ -104,22 +105,24 @@ class Entry:
             ) from error
 
 
-_NEXT_NUMBER = (
+_TAKE_NUMBERS = (
     update(deployment)
     .where(
         deployment.c.id == bindparam("at"),
         deployment.c.state != DeploymentState.DELETED.value,
-        deployment.c.queued < bindparam("most"),
+        deployment.c.queued + bindparam("jobs") <= bindparam("most"),
     )
     .values(
-        next_number=deployment.c.next_number + bindparam("step"), queued=deployment.c.queued + 1
+        next_number=deployment.c.next_number + bindparam("numbers"),
+        queued=deployment.c.queued + bindparam("jobs"),
     )
     .returning(deployment.c.next_number)
 )
 _DEPLOYMENT = select(deployment.c.state, deployment.c.queued, deployment.c.active).where(
     deployment.c.id == bindparam("at")
 )
-_INSERT_JOB = insert(job).returning(job.c.seq)
+_LAST_SEQ = select(func.coalesce(func.max(job.c.seq), 0))
+_INSERT_JOB = insert(job)
 _INSERT_DOCUMENT = insert(job_document)
 _INSERT_SECRET = insert(job_secret)
 _INSERT_LABEL = insert(job_label)
@@ -136,39 +139,44 @@ _FIRST_ANSWER = (
 )
 
 
-def enqueue(connection: Connection, entry: Entry, now: float) -> Enqueued:
-    """Store a job, or find the one that an earlier request with the same key stored."""
+def enqueue_keyed(connection: Connection, entry: Entry) -> Enqueued:
+    """Store a job under its key, or find the one that an earlier request with the same key stored."""
     new = entry.new
-    if new.idempotency_key is not None:
-        used = UsedKey(new.deployment_id, new.principal, new.idempotency_key)
-        drop_old_keys(connection, now)
-        if new.is_key_single_use:
-            refuse_used(connection, used)
-        elif (first := _first_answer(connection, new)) is not None:
-            return first
-    record = Job(
-        id=new.id,
-        deployment_id=new.deployment_id,
-        revision_id=new.revision_id,
-        prompt_id=new.prompt_id,
-        number=_take_number(connection, new),
-        state=JobState.QUEUED,
-        created_at=now,
-        principal=new.principal,
-        client_id=new.client_id,
-        labels=dict(new.labels),
-        max_attempts=new.max_attempts,
-    )
-    _insert(connection, entry, record)
-    if new.idempotency_key is not None:
-        first_answer = FirstAnswer(new.id, new.request_digest, encode_text(new.answer_node_errors))
-        record_key(
-            connection,
-            UsedKey(new.deployment_id, new.principal, new.idempotency_key),
-            first_answer,
-            now,
+    used = UsedKey(new.deployment_id, new.principal, new.idempotency_key or "")
+    drop_old_keys(connection, entry.now)
+    if new.is_key_single_use:
+        refuse_used(connection, used)
+    elif (first := _first_answer(connection, new)) is not None:
+        return first
+    (enqueued,) = enqueue_all(connection, (entry,))
+    first_answer = FirstAnswer(new.id, new.request_digest, encode_text(new.answer_node_errors))
+    record_key(connection, used, first_answer, entry.now)
+    return enqueued
+
+
+def enqueue_all(connection: Connection, entries: Sequence[Entry]) -> Sequence[Enqueued]:
+    """Store jobs without keys, in their order. Raises if one of them cannot be: then none may be kept."""
+    records = [
+        Job(
+            id=entry.new.id,
+            deployment_id=entry.new.deployment_id,
+            revision_id=entry.new.revision_id,
+            prompt_id=entry.new.prompt_id,
+            number=number,
+            state=JobState.QUEUED,
+            created_at=entry.now,
+            principal=entry.new.principal,
+            client_id=entry.new.client_id,
+            labels=entry.new.labels,
+            max_attempts=entry.new.max_attempts,
         )
-    return Enqueued(job=record, is_replay=False, node_errors=new.answer_node_errors)
+        for entry, number in zip(entries, _take_numbers(connection, entries), strict=True)
+    ]
+    _insert(connection, entries, records)
+    return [
+        Enqueued(record, is_replay=False, node_errors=entry.new.answer_node_errors)
+        for entry, record in zip(entries, records, strict=True)
+    ]
 
 
 def _first_answer(connection: Connection, new: NewJob) -> Enqueued | None:
@@ -190,22 +198,32 @@ def _first_answer(connection: Connection, new: NewJob) -> Enqueued | None:
     return Enqueued(job=job_from(columns), is_replay=True, node_errors=decode_object(node_errors))
 
 
-def _take_number(connection: Connection, new: NewJob) -> float:
-    """Count the job in, if the queue has room; return its number by ComfyUI's rules.
+def _take_numbers(connection: Connection, entries: Sequence[Entry]) -> Iterator[float]:
+    """Count the jobs in, if the queues have room; give their numbers by ComfyUI's rules.
 
     A number that the client chose does not advance the counter; `front` negates it.
     """
-    is_chosen = new.number is not None
-    taken = connection.execute(
-        _NEXT_NUMBER,
-        {"at": new.deployment_id, "most": new.max_queue, "step": 0 if is_chosen else 1},
-    ).scalar_one_or_none()
-    if taken is None:
-        raise _refusal(connection, new)
-    if new.number is not None:
-        return float(new.number)
-    counter = float(taken - 1)
-    return -counter if new.front and counter else counter
+    wanted: dict[tuple[str, int], list[NewJob]] = {}
+    for entry in entries:
+        wanted.setdefault((entry.new.deployment_id, entry.new.max_queue), []).append(entry.new)
+    counters: dict[str, int] = {}
+    for (deployment_id, most), jobs in wanted.items():
+        numbers = sum(new.number is None for new in jobs)
+        counter = connection.execute(
+            _TAKE_NUMBERS,
+            {"at": deployment_id, "most": most, "jobs": len(jobs), "numbers": numbers},
+        ).scalar_one_or_none()
+        if counter is None:
+            raise _refusal(connection, jobs[0])
+        counters.setdefault(deployment_id, counter - numbers)
+    for entry in entries:
+        new = entry.new
+        if new.number is not None:
+            yield float(new.number)
+            continue
+        counter = counters[new.deployment_id]
+        counters[new.deployment_id] += 1
+        yield float(-counter if new.front else counter)
 
 
 def _refusal(connection: Connection, new: NewJob) -> NotFound | QueueFull:
@@ -222,34 +240,49 @@ def _refusal(connection: Connection, new: NewJob) -> NotFound | QueueFull:
     )
 
 
-def _insert(connection: Connection, entry: Entry, record: Job) -> None:
-    values = {
-        **values_of(record),
+def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[Job]) -> None:
+    """Nobody else writes, so that the rows can be numbered here, as the database would."""
+    first = connection.execute(_LAST_SEQ).scalar_one() + 1
+    rows = list(zip(range(first, first + len(entries)), entries, records, strict=True))
+    try:
+        connection.execute(_INSERT_JOB, [_row(*row) for row in rows])
+    except IntegrityError as error:
+        raise Conflict(
+            f"Job '{records[0].id}' cannot be stored: there is one with this id, or its revision "
+            f"'{records[0].revision_id}' is unknown.",
+            code="job_exists",
+        ) from error
+    documents = [{"job_seq": seq, "document": entry.document} for seq, entry, _ in rows]
+    connection.execute(_INSERT_DOCUMENT, documents)
+    secrets = [{"job_seq": seq, "sealed": e.sealed} for seq, e, _ in rows if e.sealed is not None]
+    if secrets:
+        connection.execute(_INSERT_SECRET, secrets)
+    labels = [
+        {"job_seq": seq, "key": key, "value": value}
+        for seq, _, record in rows
+        for key, value in record.labels.items()
+    ]
+    if labels:
+        connection.execute(_INSERT_LABEL, labels)
+
+
+def _row(seq: int, entry: Entry, record: Job) -> dict[str, Any]:
+    return {
+        "seq": seq,
         "id": record.id,
         "deployment_id": record.deployment_id,
+        "revision_id": record.revision_id,
         "prompt_id": record.prompt_id,
         "number": record.number,
+        "state": record.state.value,
         "created_at": record.created_at,
         "principal": record.principal,
         "client_id": record.client_id,
         "labels": encode_text(record.labels) if record.labels else "{}",
+        "attempts": record.attempts,
         "max_attempts": record.max_attempts,
         "workflow_id": entry.workflow_id,
     }
-    try:
-        seq: int = connection.execute(_INSERT_JOB, values).scalar_one()
-    except IntegrityError as error:
-        raise Conflict(
-            f"Job '{record.id}' cannot be stored: there is one with this id, or its revision "
-            f"'{record.revision_id}' is unknown.",
-            code="job_exists",
-        ) from error
-    connection.execute(_INSERT_DOCUMENT, {"job_seq": seq, "document": entry.document})
-    if entry.sealed is not None:
-        connection.execute(_INSERT_SECRET, {"job_seq": seq, "sealed": entry.sealed})
-    if record.labels:
-        labels = [{"job_seq": seq, "key": k, "value": v} for k, v in record.labels.items()]
-        connection.execute(_INSERT_LABEL, labels)
 
 
 def _workflow_id(extra_data: JsonObject) -> str | None:

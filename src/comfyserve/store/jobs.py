@@ -10,7 +10,7 @@ from comfyserve.domain.job import ACTIVE, OPEN, Job, JobDocuments, JobError, Job
 from comfyserve.domain.usage import Receipt
 from comfyserve.store import job_history, job_steps
 from comfyserve.store.engine import Database
-from comfyserve.store.job_entry import Enqueued, Entry, NewJob, enqueue
+from comfyserve.store.job_entry import Enqueued, Entry, NewJob, enqueue_all, enqueue_keyed
 from comfyserve.store.job_pages import (
     JobFilter,
     JobPage,
@@ -120,8 +120,10 @@ class JobStore:
         Raises QueueFull, Conflict `idempotency_conflict` for a key that came with another
         request, Conflict `job_exists`, NotFound for an unknown deployment.
         """
-        entry = Entry.of(new, self._sealer)
-        return await self._database.write(lambda connection: enqueue(connection, entry, now))
+        entry = Entry.of(new, self._sealer, now)
+        if new.idempotency_key is None:
+            return await self._database.write_item(enqueue_all, entry)
+        return await self._database.write(lambda connection: enqueue_keyed(connection, entry))
 
     async def claim(
         self,
