@@ -1,40 +1,18 @@
 """The guides do what they say: each shell block runs as it stands, in order, in one shell."""
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
+from tests.e2e.guide import BLOCK, ROOT, run_guide
 
 from comfyserve.cli.main import cli
-
-ROOT = Path(__file__).parent.parent.parent
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(120)
 def test_the_first_steps(tmp_path: Path, free_port: int) -> None:
-    text = (ROOT / "docs" / "guides" / "first-steps.md").read_text("utf-8")
-    script = "\n".join(
-        ["set -euo pipefail", "trap 'kill %1; wait' EXIT", *BLOCK.findall(text)]
-    ).replace("127.0.0.1:8000", f"127.0.0.1:{free_port}")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={
-            "PATH": path,
-            "HOME": str(tmp_path),
-            "COMFYSERVE_PORT": str(free_port),
-            "LANG": "C.UTF-8",
-        },
-    )
+    result = run_guide("first-steps.md", tmp_path, free_port)
     assert result.returncode == 0, result.stdout + result.stderr
     assert '"EmptyImage"' in result.stdout
     assert "SaveImage" in result.stdout.rpartition("missing_node_type")[2]

@@ -41,6 +41,26 @@ class Client:
         """Where the server is."""
         return self._transport.url
 
+    @property
+    def transport(self) -> Transport:
+        """What sends to it, for what is streamed."""
+        return self._transport
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        query: Query | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer[T]:
+        """One exchange with the control API, for nouns whose commands know their own routes."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        request = Request(method, _API + path, query or {}, data, headers, timeout_s=60.0)
+        return self._decode(path, self._transport.send(request) or b"null", kind)
+
     def ready(self, timeout_s: float = 30.0) -> Answer[answers.Ready]:
         """The server's own state."""
         return self._get("/health/ready", answers.Ready, timeout_s=timeout_s)

@@ -52,6 +52,13 @@ _SLACK_S = 120.0
     help="Environment of the engine, which is otherwise clean. Repeatable.",
 )
 @option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    multiple=True,
+    help="Put this secret into the environment of the engine. Repeatable.",
+)
+@option(
     "--min-replicas",
     metavar="N",
     type=click.IntRange(min=0),

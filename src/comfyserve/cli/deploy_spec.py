@@ -25,6 +25,7 @@ class Order:
     gpus: int | None
     args: tuple[str, ...]
     env: tuple[str, ...]
+    secrets: tuple[str, ...]
     min_replicas: int | None
     max_replicas: int | None
     idle_timeout: float | None
@@ -62,6 +63,7 @@ def make_spec(order: Order) -> dict[str, Any]:
         ),
         "port": order.port,
         "allow_routes": list(order.allow_routes),
+        "secrets": list(dict.fromkeys(order.secrets)),
     }
     return {key: value for key, value in spec.items() if value not in ({}, [], None)}
 

@@ -75,6 +75,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("endpoint", "endpoint", "List endpoints, roll them back."),
             Entry("job", "job", "List, show and cancel jobs."),
             Entry("replica", "replica", "List and stop replicas."),
+            Entry("secret", "secret", "Set, list and delete secrets."),
             Entry("token", "token", "Make, list and revoke tokens."),
             Entry("usage", "usage", "Show where the seconds of the replicas went."),
         ),

@@ -17,6 +17,7 @@ class Prefix(StrEnum):
     TOKEN = "tk"  # noqa: S105 - a prefix, not a secret
     RUNTIME = "rt"
     ENDPOINT = "ep"
+    VOLUME = "vo"
 
 
 def make_id(prefix: Prefix, entropy: bytes) -> str:

@@ -17,6 +17,7 @@ from comfyserve.domain.engine_spec import (
     takes_any_port,
 )
 from comfyserve.domain.errors import InvalidInput
+from comfyserve.domain.secret import check_secret_name
 
 __all__ = [
     "AppSpec",
@@ -132,7 +133,10 @@ class DeploymentSpec:
             self.inputs is None or self.engine.kind is EngineKind.APP,
             "inputs (a schema of request bodies) go with an app only",
         )
-        check_variables((*self.engine.env, *self.secrets))
+        check_variables(tuple(self.engine.env))
+        for name in self.secrets:
+            check_secret_name(name)
+            require(name not in self.engine.env, f"'{name}' is both in env and in secrets")
         check_volumes(self.engine, self.volumes)
 
 

@@ -28,6 +28,7 @@ class Order:
         self.started_at = float(text("started_at") or time.clock_gettime(time.CLOCK_REALTIME))
         self.argv = fields.get("arg", [])
         self.env = dict(pair.split("=", 1) for pair in fields.get("env", []))
+        self.secrets = dict(pair.split("=", 1) for pair in fields.get("secret", []))
         self.cwd = text("cwd")
         self.gpus = fields.get("gpu", [])
         self.writable = fields.get("writable", [])

@@ -109,7 +109,8 @@ def _argv(order: Order, port: int) -> list[str]:
 
 
 def _env(order: Order, port: int) -> dict[str, str]:
-    return {name: value.replace("{port}", str(port)) for name, value in order.env.items()}
+    env = {name: value.replace("{port}", str(port)) for name, value in order.env.items()}
+    return {**env, **order.secrets}
 
 
 def _signal_group(pid: int) -> None:

@@ -56,6 +56,7 @@ class Deployer:
         check_name(name)
         async with self._alone(name):
             await asyncio.to_thread(check_engine, spec)
+            await self._runtime.parts.store.secrets.require(spec.secrets)
             spec = await self._settle(spec)
             store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
             existing = await store.deployments.by_name(name)
@@ -161,5 +162,4 @@ class Deployer:
         )
 
     async def _log(self, replica_id: str) -> list[str]:
-        data = await self._runtime.parts.launcher.logs(replica_id, tail_bytes=_LOG_BYTES)
-        return data.decode("utf-8", "replace").splitlines()
+        return list(await self._runtime.parts.logs.lines(replica_id, _LOG_BYTES))

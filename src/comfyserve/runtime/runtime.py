@@ -250,16 +250,16 @@ class Runtime:
         return self.parts.settings.home_path / "deployments" / deployment_id
 
     async def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
-        settings = self.parts.settings
         return Terms(
             spec=await asyncio.to_thread(
                 launch_spec,
                 revision_id,
                 spec,
                 directory=self._directory(deployment_id),
-                settings=settings,
+                settings=self.parts.settings,
             ),
             timeouts=spec.timeouts,
+            secrets=spec.secrets,
         )
 
     async def _adopt(self) -> None:

@@ -8,7 +8,7 @@ import aiohttp
 import structlog
 
 from comfyserve.clock import Clock
-from comfyserve.domain.errors import EngineError, NotReady, StartFailed
+from comfyserve.domain.errors import ComfyserveError, EngineError, NotReady, StartFailed
 from comfyserve.domain.events import ReplicaChanged
 from comfyserve.domain.replica import Cause, Effect, Replica, ReplicaEvent, ReplicaState, step
 from comfyserve.domain.spec import Timeouts
@@ -24,6 +24,7 @@ from comfyserve.runtime.launchers.base import (
     PendingReason,
 )
 from comfyserve.runtime.probes import await_ready, watch_health
+from comfyserve.runtime.replica_logs import ReplicaLogs
 from comfyserve.runtime.tasks import TaskScope
 from comfyserve.settings import Settings
 from comfyserve.store import Store
@@ -59,6 +60,11 @@ class Parts:
     gpu_types: Mapping[str, str] = field(default_factory=dict)
     """Short type by UUID of the GPUs of this host."""
 
+    @property
+    def logs(self) -> ReplicaLogs:
+        """What replicas wrote, fit to be shown."""
+        return ReplicaLogs(self.launcher, self.store.secrets)
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -66,6 +72,7 @@ class Terms:
 
     spec: LaunchSpec
     timeouts: Timeouts
+    secrets: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -168,8 +175,8 @@ class Supervisor:
 
     async def log_tail(self) -> tuple[str, ...]:
         """The last lines of its log, also after its end."""
-        data = await self._parts.launcher.logs(self.id, tail_bytes=_LOG_TAIL_BYTES)
-        return tuple(data.decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])
+        lines = await self._parts.logs.lines(self.id, _LOG_TAIL_BYTES)
+        return tuple(lines[-LOG_TAIL_LINES:])
 
     async def failure(self) -> StartFailed:
         """Why it did not become ready, with the end of its log."""
@@ -192,7 +199,13 @@ class Supervisor:
         await self._launch()
 
     async def _launch(self) -> None:
-        status = await self._parts.launcher.start(self.id, self.terms.spec)
+        try:
+            values = await self._parts.store.secrets.open(self.terms.secrets)
+        except ComfyserveError as error:
+            self.replica = replace(self.replica, message=error.message)
+            self.post(ReplicaEvent.EXITED, Cause.START_ERROR)
+            return
+        status = await self._parts.launcher.start(self.id, replace(self.terms.spec, secrets=values))
         self.observe(status)
         if status.reason is PendingReason.INFEASIBLE:
             self.post(ReplicaEvent.EXITED, Cause.NO_CAPACITY)

@@ -15,8 +15,10 @@ from comfyserve.store.jobs import JobStore
 from comfyserve.store.references import ReferenceStore
 from comfyserve.store.replicas import ReplicaStore
 from comfyserve.store.sealing import Sealer, derive_key, load_key
+from comfyserve.store.secrets import SecretStore
 from comfyserve.store.tokens import TokenStore
 from comfyserve.store.usage import UsageStore
+from comfyserve.store.volumes import VolumeStore
 
 # Bytes that were put again so recently may be about to get their row.
 _FRESH_S = 3600.0
@@ -35,6 +37,8 @@ class Store:
     assets: AssetStore
     references: ReferenceStore
     tokens: TokenStore
+    secrets: SecretStore
+    volumes: VolumeStore
     blobs: BlobStore
     signing_key: bytes
 
@@ -51,6 +55,7 @@ class Store:
             if await self.blobs.delete(digest, put_before=now - _FRESH_S)
         ]
         await self.assets.forget(gone)
+        await self.secrets.forget_retired(now)
         return len(gone)
 
 
@@ -75,6 +80,8 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             assets=AssetStore(database),
             references=ReferenceStore(database),
             tokens=TokenStore(database),
+            secrets=SecretStore(database, Sealer(derive_key(key, "secrets"))),
+            volumes=VolumeStore(database),
             blobs=blobs,
             signing_key=derive_key(key, "signed URLs"),
         )

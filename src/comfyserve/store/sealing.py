@@ -34,8 +34,7 @@ class Sealer:
             return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise ComfyserveError(
-                "A job's secrets cannot be opened: the key file of the home is not the one that "
-                "sealed them.",
+                "A secret cannot be opened: the key file of the home is not the one that sealed it.",
                 code="secrets_unreadable",
             ) from None
 

@@ -29,6 +29,7 @@ _SEQ = BigInteger().with_variant(Integer, "sqlite")
 # which any other database is made, have the same conditions for it.
 _LIVE_NAME = text("state <> 'deleted'")
 _OPEN_SEGMENT = text("ended_at IS NULL")
+_NOT_RETIRED = text("retired_at IS NULL")
 
 # `revision_id` has no foreign key: revisions point at deployments, and a circle of two could
 # only be inserted with deferred checks. The counters are kept by every step of a job, so that
@@ -287,3 +288,25 @@ typed_version = Table(
     Column("principal", Text, nullable=False),
     Column("document", LargeBinary, nullable=False),
 )
+
+# A replaced value stays for a while, sealed, so that logs of its time are still masked.
+secret = Table(
+    "secret",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("retired_at", Double),
+)
+Index("uq_secret_name", secret.c.name, unique=True, sqlite_where=_NOT_RETIRED)
+
+volume = Table(
+    "volume",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("uq_volume_name", volume.c.name, unique=True)

@@ -1,4 +1,4 @@
-"""The control API under `/api/v1`: deployments, endpoints, workflows, replicas, jobs, usage, tokens."""
+"""The control API under `/api/v1`: deployments, endpoints, jobs, and what else a server keeps."""
 
 from typing import Any
 
@@ -9,7 +9,15 @@ from comfyserve import __version__
 from comfyserve.domain.errors import ComfyserveError, InvalidInput, NotFound
 from comfyserve.gateway import models as m
 from comfyserve.gateway.context import Gateway
-from comfyserve.gateway.control import deployments, endpoints, jobs, replicas, usage, workflows
+from comfyserve.gateway.control import (
+    deployments,
+    endpoints,
+    jobs,
+    replicas,
+    secrets,
+    usage,
+    workflows,
+)
 from comfyserve.gateway.errors import control_error
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -39,7 +47,15 @@ def control_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
     )
     app.state.gateway = gateway
-    for part in (usage, deployments, endpoints, workflows, replicas, jobs):
+    for part in (
+        usage,
+        deployments,
+        endpoints,
+        workflows,
+        replicas,
+        jobs,
+        secrets,
+    ):
         app.include_router(
             part.router,
             prefix="/api/v1",

@@ -115,4 +115,4 @@ async def deployment_logs(
     if not replicas:
         raise NotFound(f"'{name}' has had no replica yet", code="replica_not_found")
     newest = max(replicas, key=lambda replica: replica.created_at)
-    return await log_response(gateway.runtime.parts.launcher, newest.id, tail, follow=follow)
+    return await log_response(gateway.runtime.parts.logs, newest.id, tail, follow=follow)

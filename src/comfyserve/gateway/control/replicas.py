@@ -61,4 +61,4 @@ async def replica_logs(
     """The last lines of a replica's log; with `follow`, what comes until it ends."""
     replica = await find_replica(gateway, replica_id)
     caller.require(READ, replica.deployment_id)
-    return await log_response(gateway.runtime.parts.launcher, replica_id, tail, follow=follow)
+    return await log_response(gateway.runtime.parts.logs, replica_id, tail, follow=follow)

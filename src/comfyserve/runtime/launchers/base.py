@@ -90,7 +90,7 @@ class LaunchSpec:
 
     `{replica_dir}` in `argv`, `env`, `cwd` and the directories stands for a directory of the
     replica's own, `{port}` in `argv` and `env` for the port that it is to listen on. The server
-    gets `env` and a minimal clean environment, nothing else. `writable` directories are made if
+    gets `env`, `secrets` (as they are) and a minimal clean environment, nothing else. `writable` directories are made if
     missing. Confined, the server writes only there, and sees the `hidden` directories empty but
     for what `writable` and `readable` show of them. `cpu` (cores) and `memory_bytes` are requests
     that a back-end enforces where it can. The first lease lasts `lease_s` (None: for ever).
@@ -100,6 +100,7 @@ class LaunchSpec:
     argv: tuple[str, ...]
     cwd: str = "{replica_dir}"
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     gpus: int = 0
     gpu_type: str | None = None
     cpu: float | None = None
@@ -115,7 +116,9 @@ class LaunchSpec:
     def spec_digest(self) -> str:
         """Names this spec: two that differ in anything differ here."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        text = json.dumps(values | {"env": dict(self.env)}, sort_keys=True)
+        # The digest is written down: no value of a secret may be guessed by it.
+        kept = {"env": dict(self.env), "secrets": sorted(self.secrets)}
+        text = json.dumps(values | kept, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

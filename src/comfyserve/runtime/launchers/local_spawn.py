@@ -64,6 +64,8 @@ class ShimOrder:
             yield "arg", self._fill(argument)
         for name, value in self._environment().items():
             yield "env", f"{name}={value}"
+        for name, value in spec.secrets.items():
+            yield "secret", f"{name}={value}"
         for gpu in self.gpus:
             yield "gpu", gpu
         # Other replicas, and this one's own record, are no business of the server's.

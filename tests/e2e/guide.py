@@ -1,0 +1,33 @@
+"""Run a guide: its shell blocks as they stand, in order, in one shell, with a home of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def run_guide(
+    name: str, directory: Path, port: int, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `docs/guides/NAME`; its server is the first job of the shell, and listens on `port`."""
+    text = (ROOT / "docs" / "guides" / name).read_text("utf-8")
+    script = "\n".join(
+        ["set -euo pipefail", "trap 'kill %1; wait' EXIT", *BLOCK.findall(text)]
+    ).replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(directory),
+            "COMFYSERVE_PORT": str(port),
+            "LANG": "C.UTF-8",
+            **env,
+        },
+    )
