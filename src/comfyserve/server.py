@@ -17,6 +17,7 @@ from comfyserve.gateway.app import GatewayApp
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
+from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.deploy import Deployer
 from comfyserve.runtime.gpus import ask_inventory, visible
@@ -90,6 +91,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await runtime.start()
         stack.push_async_callback(runtime.stop)
         listeners = await stack.enter_async_context(Listeners(settings.host))
+        budgets = Budgets(store.budgets, store.usage, clock)
+        await budgets.start()
         gateway = Gateway(
             store=store,
             runtime=runtime,
@@ -99,6 +102,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             settings=settings,
             histories=Histories(store.jobs),
             listeners=listeners,
+            budgets=budgets,
         )
         await listeners.serve(GatewayApp(gateway), listener)
         for deployment in runtime.deployments:

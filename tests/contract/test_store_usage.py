@@ -1,11 +1,14 @@
 """The ledger: segments without gaps, and the averages read off them."""
 
+from dataclasses import replace
+
 import pytest
 
+from comfyserve.domain.budget import Budget, BudgetKind
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.domain.usage import Segment, SegmentKind, total
 from comfyserve.store import Store
-from comfyserve.testing.store_data import a_replica
+from comfyserve.testing.store_data import a_new_job, a_replica
 
 _STARTING = Segment("rp_2", "dp_1", SegmentKind.STARTING, 100.0, gpu="H100", price_per_hour=3600.0)
 
@@ -94,3 +97,28 @@ async def test_averages_are_of_the_last_twenty(store: Store) -> None:
     assert await store.usage.wake_seconds("dp_1") == 4.0
     assert await store.usage.job_seconds("dp_1") == 2.0
     assert await store.usage.job_seconds("dp_2") is None
+
+
+async def test_what_was_spent_since_a_moment(store: Store) -> None:
+    await store.jobs.enqueue(a_new_job(id="j1", principal="tk_1"), 1.0)
+    await store.usage.close("rp_1", 1.0)
+    await store.usage.open(replace(_STARTING, started_at=100.0))
+    await store.usage.switch("rp_2", SegmentKind.BUSY, "j1", 110.0)
+    await store.usage.switch("rp_2", SegmentKind.IDLE, None, 120.0)
+    spent = await store.usage.spent(115.0, 123.0)
+    assert spent.deployments == {"dp_1": pytest.approx(5.0 + 3.0)}
+    assert spent.principals == {"tk_1": pytest.approx(5.0)}
+    assert (await store.usage.spent(0.0, 123.0)).deployments == {"dp_1": pytest.approx(13.0)}
+    segments = await store.usage.segments(replica_id="rp_2")
+    assert await store.usage.principals(segments) == {"j1": "tk_1"}
+
+
+async def test_budgets_are_set_replaced_and_lifted(store: Store) -> None:
+    cap = Budget(BudgetKind.DEPLOYMENT, "dp_1", 5.0)
+    await store.budgets.put(cap)
+    await store.budgets.put(replace(cap, monthly_cost=7.0))
+    await store.budgets.put(Budget(BudgetKind.TOKEN, "tk_1", 1.0))
+    assert [item.monthly_cost for item in await store.budgets.list()] == [7.0, 1.0]
+    assert await store.budgets.delete(BudgetKind.DEPLOYMENT, "dp_1")
+    assert not await store.budgets.delete(BudgetKind.DEPLOYMENT, "dp_1")
+    assert await store.budgets.list() == [Budget(BudgetKind.TOKEN, "tk_1", 1.0)]

@@ -19,6 +19,17 @@ def test_the_first_steps(tmp_path: Path, free_port: int) -> None:
     assert list((tmp_path / "pictures").rglob("red_*.png"))
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+def test_what_it_costs(tmp_path: Path, free_port: int) -> None:
+    result = run_guide("what-it-costs.md", tmp_path, free_port)
+    assert result.returncode == 0, result.stdout + result.stderr
+    shown = result.stdout
+    assert "has spent" in shown, "the budget refuses"
+    assert "asleep after 60 s" in shown
+    assert (tmp_path / "costs.svg").read_text("utf-8").startswith("<?xml")
+
+
 def _commands() -> list[str]:
     papers = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     found = []

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from comfyserve.domain.budget import BudgetKind
+from comfyserve.domain.estimate import Basis, Spread
 from comfyserve.domain.job import JobError, JobState
 from comfyserve.domain.replica import Cause, ReplicaState
 from comfyserve.domain.usage import Receipt
@@ -153,6 +155,7 @@ class UsageRow:
     billed_s: float
     cost: float
     id: str = ""
+    key: str = ""
     name: str = ""
     deployment: str = ""
     gpu: str = ""
@@ -160,11 +163,47 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The ledger: the parts sum to the totals."""
+    """The ledger: the parts sum to the totals, and so do the groups where some were asked for."""
 
     totals: UsageRow
     deployments: tuple[UsageRow, ...] = ()
     replicas: tuple[UsageRow, ...] = ()
+    groups: tuple[UsageRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A monthly cap, and what is spent of it since the month began."""
+
+    kind: BudgetKind
+    id: str
+    name: str
+    monthly_cost: float
+    spent: float
+    is_spent: bool
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """All caps."""
+
+    budgets: tuple[Budget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one job would take on an awake replica, and cost; None where nothing like it has run."""
+
+    basis: Basis
+    samples: int
+    price_per_hour: float
+    load_ms: Spread | None = None
+    execute_ms: Spread | None = None
+    billed_ms: Spread | None = None
+    cost: Spread | None = None
+    wake_s: float | None = None
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)

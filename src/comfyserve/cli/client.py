@@ -14,6 +14,7 @@ from comfyserve.cli import answers
 from comfyserve.cli.answers import Answer
 from comfyserve.cli.errors import ServerFailed
 from comfyserve.cli.events import JobEvent, read_events
+from comfyserve.domain.budget import BudgetKind
 from comfyserve.sdk.servers import expected_server
 from comfyserve.sdk.transport import Query, Request, Transport
 
@@ -168,8 +169,33 @@ class Client:
             raise self._unexpected(path, error) from error
 
     def usage(self, query: Query) -> Answer[answers.Usage]:
-        """The ledger; `query` takes deployment, since and until."""
+        """The ledger; `query` takes deployment, since, until and by."""
         return self._get("/usage", answers.Usage, query)
+
+    def usage_csv(self, query: Query) -> bytes:
+        """The groups of the ledger as a table; `query` as for `usage`."""
+        return self._transport.send(Request("GET", f"{_API}/usage.csv", query))
+
+    def estimate(self, deployment: str, workflow: bytes) -> Answer[answers.Estimate]:
+        """What a workflow would take and cost, by what has run."""
+        path = f"/deployments/{quote(deployment, safe='')}/workflows:estimate"
+        request = Request("POST", _API + path, body=workflow, timeout_s=60.0)
+        return self._decode(path, self._transport.send(request), answers.Estimate)
+
+    def budgets(self) -> Answer[answers.Budgets]:
+        """All monthly caps."""
+        return self._get("/budgets", answers.Budgets)
+
+    def put_budget(
+        self, kind: BudgetKind, name: str, monthly_cost: float
+    ) -> Answer[answers.Budget]:
+        """Cap a deployment, by name, or a token, by id."""
+        path = f"/budgets/{kind}/{quote(name, safe='')}"
+        return self._call("PUT", path, answers.Budget, body={"monthly_cost": monthly_cost})
+
+    def delete_budget(self, kind: BudgetKind, name: str) -> None:
+        """Lift a cap."""
+        self._transport.send(Request("DELETE", f"{_API}/budgets/{kind}/{quote(name, safe='')}"))
 
     def tokens(self) -> Answer[answers.Tokens]:
         """All tokens, without their secrets."""

@@ -18,6 +18,7 @@ from comfyserve.cli.errors import (
     TimedOut,
 )
 from comfyserve.domain.errors import (
+    BudgetSpent,
     ComfyserveError,
     Conflict,
     EngineFailure,
@@ -78,6 +79,9 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("secret", "secret", "Set, list and delete secrets."),
             Entry("token", "token", "Make, list and revoke tokens."),
             Entry("usage", "usage", "Show where the seconds of the replicas went."),
+            Entry("estimate", "estimate", "Say what a workflow would take and cost."),
+            Entry("simulate", "simulate", "Say what the same traffic would have cost otherwise."),
+            Entry("budget", "budget", "Cap what a deployment or token may cost in a month."),
         ),
     ),
 )
@@ -92,6 +96,7 @@ _EXIT_CODES: tuple[tuple[type[ComfyserveError], ExitCode], ...] = (
     (Conflict, ExitCode.REFUSED),
     (Unauthorized, ExitCode.REFUSED),
     (Forbidden, ExitCode.REFUSED),
+    (BudgetSpent, ExitCode.REFUSED),
     (TimedOut, ExitCode.TIMED_OUT),
     (ComfyserveError, ExitCode.FAILED),
 )

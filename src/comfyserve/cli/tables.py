@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from comfyserve.cli.answers import Deployment, Job, Replica, Token, Usage, UsageRow
+from comfyserve.cli.answers import Budget, Deployment, Job, Replica, Token, Usage, UsageRow
 from comfyserve.cli.render import columns, facts
 from comfyserve.cli.units import ago_text, duration_text, ms_text, size_text
 from comfyserve.domain.usage import Receipt
@@ -31,6 +31,7 @@ _STYLES = {
     "asleep": "blue",
 }
 
+_USAGE_NAMES = ("STARTING", "BUSY", "IDLE", "DRAINING", "AWAKE", "BILLED", "COST")
 _SUMS = ("starting_s", "busy_s", "idle_s", "draining_s", "awake_s", "billed_s", "cost")
 
 
@@ -171,8 +172,7 @@ def receipt_table(receipt: Receipt) -> Table:
 
 def usage_table(usage: Usage) -> Table:
     """The ledger by deployment and by replica."""
-    names = ("STARTING", "BUSY", "IDLE", "DRAINING", "AWAKE", "BILLED", "COST")
-    table = columns("WHAT", "GPU", *names, right=names)
+    table = columns("WHAT", "GPU", *_USAGE_NAMES, right=_USAGE_NAMES)
     for row in _by_name(usage.deployments):
         _add_usage(table, Text(row.name or "(deleted)", "bold" if row.name else "dim"), row)
         for part in usage.replicas:
@@ -180,6 +180,34 @@ def usage_table(usage: Usage) -> Table:
                 _add_usage(table, Text(f"  {part.id}"), part)
     table.add_section()
     _add_usage(table, Text("total", "bold"), usage.totals)
+    return table
+
+
+def usage_groups_table(usage: Usage, by: str) -> Table:
+    """The ledger, added up in one way."""
+    table = columns(by.upper(), *_USAGE_NAMES, right=_USAGE_NAMES)
+    for row in usage.groups:
+        table.add_row(Text(row.name or row.key or "(deleted)", "bold"), *_usage_cells(row))
+    table.add_section()
+    table.add_row(Text("total", "bold"), *_usage_cells(usage.totals))
+    return table
+
+
+def budgets_table(budgets: Sequence[Budget]) -> Table:
+    """One line a cap: how much of it is spent."""
+    names = ("SPENT", "OF", "SHARE")
+    table = columns("WHOSE", "NAME", *names, "UNTIL", right=names)
+    for item in budgets:
+        share = item.spent / item.monthly_cost if item.monthly_cost else 1.0
+        style = "bold red" if item.is_spent else ""
+        table.add_row(
+            item.kind,
+            Text(item.name or item.id, "bold"),
+            f"{item.spent:.2f}",
+            f"{item.monthly_cost:.2f}",
+            Text(f"{share:.0%}", style),
+            f"{item.until:%Y-%m-%d}",
+        )
     return table
 
 
@@ -207,10 +235,13 @@ def _by_name(rows: Sequence[UsageRow]) -> Iterator[UsageRow]:
 
 
 def _add_usage(table: Table, what: Text, row: UsageRow) -> None:
+    table.add_row(what, Text(row.gpu), *_usage_cells(row))
+
+
+def _usage_cells(row: UsageRow) -> Iterator[str]:
     seconds = (row.starting_s, row.busy_s, row.idle_s, row.draining_s, row.awake_s, row.billed_s)
-    table.add_row(
-        what, Text(row.gpu), *(duration_text(value) for value in seconds), f"{row.cost:.4f}"
-    )
+    yield from map(duration_text, seconds)
+    yield f"{row.cost:.4f}"
 
 
 def _state(state: str) -> Text:

@@ -11,6 +11,7 @@ ComfyserveError
 │   └── HomeInUse           another server holds this home
 ├── Gone                    existed, was removed for good
 ├── PayloadTooLarge         over a stated limit
+├── BudgetSpent             the month's cap is reached; carries when it begins anew
 ├── QueueFull               come back in `retry_after_s`
 ├── NotReady                cannot be done now, may work later
 ├── EngineFailure           something went wrong in an engine; carries the end of its log
@@ -98,6 +99,19 @@ class PayloadTooLarge(ComfyserveError):
     """The body or file is over its limit."""
 
     code = "payload_too_large"
+
+
+class BudgetSpent(ComfyserveError):
+    """The budget of a deployment or token is spent for this month: no new work is taken.
+
+    `until` is when the next month begins, in seconds since the epoch.
+    """
+
+    code = "budget_spent"
+
+    def __init__(self, message: str, *, until: float) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class QueueFull(ComfyserveError):

@@ -14,6 +14,7 @@ from comfyserve.domain.deployment import Deployment
 from comfyserve.domain.errors import InvalidInput, PayloadTooLarge
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners
+from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.deploy import Deployer
 from comfyserve.runtime.runtime import Runtime
@@ -34,6 +35,7 @@ class Gateway:
     settings: Settings
     histories: Histories
     listeners: Listeners
+    budgets: Budgets
 
 
 @dataclass(frozen=True, slots=True)

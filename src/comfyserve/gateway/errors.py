@@ -11,6 +11,7 @@ from comfyserve.gateway.answers import json_response
 _STATUS: tuple[tuple[type[errors.ComfyserveError], int], ...] = (
     (errors.InvalidInput, 400),
     (errors.Unauthorized, 401),
+    (errors.BudgetSpent, 402),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),

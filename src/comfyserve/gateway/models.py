@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
@@ -12,7 +12,7 @@ from comfyserve.domain.errors import EngineFailure
 from comfyserve.domain.job import Job, JobError
 from comfyserve.domain.replica import Replica, ReplicaState
 from comfyserve.domain.spec import DeploymentSpec
-from comfyserve.domain.usage import Receipt, Totals
+from comfyserve.domain.usage import Receipt
 from comfyserve.store.assets import Asset
 
 
@@ -24,11 +24,13 @@ def _rfc3339(value: float) -> str:
 Time = Annotated[float, PlainSerializer(_rfc3339, return_type=str)]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What is read off a value of the domain."""
+
     model_config = ConfigDict(from_attributes=True)
 
 
-class ReplicaModel(_Model):
+class ReplicaModel(Model):
     """One running copy of a revision."""
 
     id: str
@@ -69,7 +71,7 @@ class ReplicaModel(_Model):
         )
 
 
-class FailureModel(_Model):
+class FailureModel(Model):
     """Why an engine failed, with the end of its log."""
 
     code: str
@@ -82,7 +84,7 @@ class FailureModel(_Model):
         return cls(code=failure.code, message=failure.message, log_tail=list(failure.log_tail))
 
 
-class QueueModel(_Model):
+class QueueModel(Model):
     """How many jobs wait and run."""
 
     queued: int
@@ -92,7 +94,7 @@ class QueueModel(_Model):
 Status = Literal["asleep", "waking", "ready", "busy", "stopped", "failing"]
 
 
-class DeploymentModel(_Model):
+class DeploymentModel(Model):
     """A named, long-lived thing that users address."""
 
     id: str
@@ -156,7 +158,7 @@ def _status_of(
     return "failing" if failure is not None else "asleep"
 
 
-class OutputModel(_Model):
+class OutputModel(Model):
     """A file that a job's node produced."""
 
     id: str
@@ -188,7 +190,7 @@ class OutputModel(_Model):
         )
 
 
-class JobModel(_Model):
+class JobModel(Model):
     """One accepted prompt."""
 
     id: str
@@ -241,55 +243,7 @@ class JobModel(_Model):
         )
 
 
-class TotalsModel(_Model):
-    """Seconds of replicas by what they did, and the price of the billed ones."""
-
-    starting_s: float
-    busy_s: float
-    idle_s: float
-    draining_s: float
-    awake_s: float
-    billed_s: float
-    cost: float
-
-    @classmethod
-    def of(cls, totals: Totals, **more: Any) -> Self:  # noqa: ANN401 - fields of subclasses
-        """Show sums."""
-        return cls(
-            starting_s=totals.starting_s,
-            busy_s=totals.busy_s,
-            idle_s=totals.idle_s,
-            draining_s=totals.draining_s,
-            awake_s=totals.awake_s,
-            billed_s=totals.billed_s,
-            cost=totals.cost,
-            **more,
-        )
-
-
-class DeploymentUsage(TotalsModel):
-    """What one deployment used."""
-
-    name: str
-
-
-class ReplicaUsage(TotalsModel):
-    """What one replica used."""
-
-    id: str
-    deployment: str
-    gpu: str
-
-
-class UsageModel(_Model):
-    """What all of it used."""
-
-    totals: TotalsModel
-    deployments: list[DeploymentUsage]
-    replicas: list[ReplicaUsage]
-
-
-class TokenModel(_Model):
+class TokenModel(Model):
     """A credential, without its secret."""
 
     id: str
@@ -308,7 +262,7 @@ class NewToken(BaseModel):
     deployment: str | None = None
 
 
-class HealthModel(_Model):
+class HealthModel(Model):
     """Whether the server is ready to take work."""
 
     status: Literal["ok", "starting"]
@@ -333,26 +287,26 @@ class ErrorModel(BaseModel):
     error: ErrorBody
 
 
-class DeploymentList(_Model):
+class DeploymentList(Model):
     """All deployments."""
 
     deployments: list[DeploymentModel]
 
 
-class ReplicaList(_Model):
+class ReplicaList(Model):
     """Replicas."""
 
     replicas: list[ReplicaModel]
 
 
-class JobList(_Model):
+class JobList(Model):
     """One page of jobs, newest first."""
 
     jobs: list[JobModel]
     next_cursor: str | None
 
 
-class TokenList(_Model):
+class TokenList(Model):
     """All tokens."""
 
     tokens: list[TokenModel]

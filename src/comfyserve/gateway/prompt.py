@@ -11,10 +11,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from comfyserve.domain.deployment import DeploymentState
-from comfyserve.domain.errors import Conflict, InvalidInput, NotReady
+from comfyserve.domain.errors import Conflict, InvalidInput
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.domain.job import JobDocuments
+from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of, read_body
 from comfyserve.gateway.input_files import list_input_files, loads_files
@@ -51,7 +51,7 @@ async def post_prompt(request: Request) -> Response:
     body = await read_body(request, gateway.settings.max_body_bytes)
     sent = decode_json(body)
     submission = read_submission(sent, target, gateway.clock.now())
-    _require_active(target)
+    await admit(gateway, target.deployment, request.state.principal)
     prepared = await _prepare(sent, target, submission, size=len(body))
     verdict = prepared.verdict
     if verdict is None:
@@ -192,12 +192,3 @@ def _number(fields: Mapping[str, Any]) -> float | None:
         return float(fields["number"])
     except (TypeError, ValueError, OverflowError):
         raise InvalidInput(f"number must be a number, not {fields['number']!r:.80}") from None
-
-
-def _require_active(target: Target) -> None:
-    if target.deployment.state is not DeploymentState.ACTIVE:
-        name = target.deployment.name
-        raise NotReady(
-            f"deployment '{name}' is stopped; start it with `comfyserve start {name}`",
-            code="deployment_stopped",
-        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from comfyserve.store.assets import AssetStore
 from comfyserve.store.blobs import BlobStore
+from comfyserve.store.budgets import BudgetStore
 from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.endpoints import EndpointStore
 from comfyserve.store.engine import Database
@@ -34,6 +35,7 @@ class Store:
     endpoints: EndpointStore
     replicas: ReplicaStore
     usage: UsageStore
+    budgets: BudgetStore
     assets: AssetStore
     references: ReferenceStore
     tokens: TokenStore
@@ -77,6 +79,7 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             endpoints=EndpointStore(database),
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
+            budgets=BudgetStore(database),
             assets=AssetStore(database),
             references=ReferenceStore(database),
             tokens=TokenStore(database),

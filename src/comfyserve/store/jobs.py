@@ -22,6 +22,7 @@ from comfyserve.store.job_pages import (
     view_page,
 )
 from comfyserve.store.job_pruning import LARGEST_PRUNE, prune
+from comfyserve.store.job_samples import PastJob, latest_jobs
 from comfyserve.store.job_steps import Adoption, BulkEnding, Claim, Ending, HistoryMaker
 from comfyserve.store.keys import UsedKey, is_used
 from comfyserve.store.rows import (
@@ -46,6 +47,7 @@ __all__ = [
     "JobViewPage",
     "JobViewQuery",
     "NewJob",
+    "PastJob",
 ]
 
 
@@ -254,6 +256,12 @@ class JobStore:
             return self._decode(*row)
 
         return await self._database.read(work)
+
+    async def latest(self, deployment_id: str, most: int) -> Sequence[PastJob]:
+        """The last jobs that succeeded, the newest first, with prompt and receipt."""
+        return await self._database.read(
+            lambda connection: latest_jobs(connection, deployment_id, most)
+        )
 
     async def receipt(self, job_id: str) -> Receipt | None:
         """Where a finished job's time went."""

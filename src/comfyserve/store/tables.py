@@ -199,6 +199,7 @@ Index(
 Index("ix_usage_replica", usage.c.replica_id, usage.c.seq)
 Index("ix_usage_deployment", usage.c.deployment_id, usage.c.kind, usage.c.seq)
 Index("ix_usage_job", usage.c.job_id)
+Index("ix_usage_ended_at", usage.c.ended_at)
 
 # `family` and `ordinal` are read off the name, to find the next free one without a scan.
 asset = Table(
@@ -310,3 +311,12 @@ volume = Table(
     Column("created_at", Double, nullable=False),
 )
 Index("uq_volume_name", volume.c.name, unique=True)
+
+# A monthly cap of a deployment or token; `subject_id` is its id.
+budget = Table(
+    "budget",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("subject_id", Text, primary_key=True),
+    Column("monthly_cost", Double, nullable=False),
+)

@@ -1,13 +1,15 @@
 """Metering: the segments of each replica's life, and averages over recent ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, select, update
 
-from comfyserve.domain.usage import Segment, SegmentKind
+from comfyserve.domain.usage import BILLED, Segment, SegmentKind
 from comfyserve.store.engine import Database
-from comfyserve.store.rows import SEGMENT_COLUMNS, segment_from
-from comfyserve.store.tables import replica, usage
+from comfyserve.store.rows import SEGMENT_COLUMNS, chunked, segment_from
+from comfyserve.store.tables import job, replica, usage
 
 _RECENT = 20
 
@@ -46,6 +48,33 @@ _recent_wakes = (
     .subquery()
 )
 _MEAN_WAKE = select(func.avg(_recent_wakes.c.seconds))
+
+
+_since: ColumnElement[float] = bindparam("since")
+_start = case((usage.c.started_at < _since, _since), else_=usage.c.started_at)
+_until_now = func.coalesce(usage.c.ended_at, bindparam("now"))
+_price = (_until_now - _start) / 3600.0 * usage.c.price_per_hour
+_lasted = _open | (usage.c.ended_at > _since)
+_billed = usage.c.kind.in_(sorted(kind.value for kind in BILLED))
+_SPENT_BY_DEPLOYMENT = (
+    select(usage.c.deployment_id, func.sum(_price))
+    .where(_lasted, _billed)
+    .group_by(usage.c.deployment_id)
+)
+_SPENT_BY_PRINCIPAL = (
+    select(job.c.principal, func.sum(_price))
+    .join(job, job.c.id == usage.c.job_id)
+    .where(_lasted, _billed)
+    .group_by(job.c.principal)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Billed cost since some moment: by deployment id, and of jobs by the principal who sent them."""
+
+    deployments: Mapping[str, float]
+    principals: Mapping[str, float]
 
 
 class UsageStore:
@@ -94,6 +123,21 @@ class UsageStore:
             query = query.where(usage.c.started_at < until)
         return await self._database.read(
             lambda connection: [segment_from(row) for row in connection.execute(query)]
+        )
+
+    async def principals(self, segments: Iterable[Segment]) -> Mapping[str, str]:
+        """Who sent the jobs of these segments, by job id; a job that was pruned is not there."""
+        job_ids = sorted({segment.job_id for segment in segments if segment.job_id is not None})
+        return await self._database.read(lambda connection: _principals(connection, job_ids))
+
+    async def spent(self, since: float, now: float) -> Spent:
+        """What was billed from `since` to `now`; a segment that is still open counts up to `now`."""
+        moments = {"since": since, "now": now}
+        return await self._database.read(
+            lambda connection: Spent(
+                deployments=_sums(connection.execute(_SPENT_BY_DEPLOYMENT, moments)),
+                principals=_sums(connection.execute(_SPENT_BY_PRINCIPAL, moments)),
+            )
         )
 
     async def by_job(self, job_id: str) -> Sequence[Segment]:
@@ -163,6 +207,18 @@ def mean_job_seconds(connection: Connection, deployment_id: str) -> float | None
     """Mean time that a deployment's last jobs held their replica; None while unknown."""
     mean: float | None = connection.execute(_MEAN_JOB, {"deployment_id": deployment_id}).scalar()
     return mean
+
+
+def _principals(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in chunked(job_ids):
+        query = select(job.c.id, job.c.principal).where(job.c.id.in_(part))
+        found.update((row.id, row.principal) for row in connection.execute(query))
+    return found
+
+
+def _sums(rows: Iterable[Any]) -> dict[str, float]:
+    return {str(key): float(amount or 0.0) for key, amount in rows}
 
 
 def _mean_wake(connection: Connection, deployment_id: str) -> float | None:

@@ -9,7 +9,7 @@ from comfyserve.domain.job import Job, JobError, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaState
 from comfyserve.domain.spec import DeploymentSpec
 from comfyserve.domain.usage import Receipt, Totals
-from comfyserve.gateway import models
+from comfyserve.gateway import cost_models, models
 
 NOW = 1_790_000_000.0
 JOB_ID = "3f0c1a52-9d7e-4a0b-8a53-6f1f8b7f2c11"
@@ -130,13 +130,14 @@ def job(
 
 
 def usage() -> dict[str, Any]:
-    """`GET /usage` with one deployment and one replica."""
+    """`GET /usage` with one deployment and one replica, added up by day too."""
     totals = Totals(starting_s=1.0, busy_s=60.0, idle_s=3600.0, draining_s=0.5, cost=2.5)
     rp = "rp_aaaaaaaaaaaaaaaaaaaa"
-    return models.UsageModel(
-        totals=models.TotalsModel.of(totals),
-        deployments=[models.DeploymentUsage.of(totals, name="demo")],
-        replicas=[models.ReplicaUsage.of(totals, id=rp, deployment="demo", gpu="H100")],
+    return cost_models.UsageModel(
+        totals=cost_models.TotalsModel.of(totals),
+        deployments=[cost_models.DeploymentUsage.of(totals, name="demo")],
+        replicas=[cost_models.ReplicaUsage.of(totals, id=rp, deployment="demo", gpu="H100")],
+        groups=[cost_models.UsageGroup.of(totals, key="2026-11-29", name="")],
     ).model_dump(mode="json")
 
 

@@ -178,6 +178,7 @@ async def file_door(
             settings=Settings(home=str(home)),
             histories=cast(Any, None),
             listeners=listeners,
+            budgets=cast(Any, None),
         )
         target = Target(
             deployment=deployment,

@@ -28,7 +28,7 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 COMMANDS = dict(walk(cli))
 DESTRUCTIVE = {"rm", "token revoke"}
-NO_DATA = {"logs", "rm", "serve", "server stop", "demo", "token revoke"}
+NO_DATA = {"logs", "rm", "serve", "server stop", "demo", "token revoke", "budget rm"}
 """Commands without JSON: they print a log, nothing, or (the server) its address."""
 
 

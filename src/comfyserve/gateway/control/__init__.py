@@ -10,6 +10,7 @@ from comfyserve.domain.errors import ComfyserveError, InvalidInput, NotFound
 from comfyserve.gateway import models as m
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.control import (
+    budgets,
     deployments,
     endpoints,
     jobs,
@@ -49,6 +50,7 @@ def control_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for part in (
         usage,
+        budgets,
         deployments,
         endpoints,
         workflows,

@@ -91,6 +91,7 @@ async def warm_deployment(
     """Wake a replica ahead of work; it idles out as any other."""
     deployment = await gateway.deployer.find(name)
     caller.require(RUN, deployment.id)
+    await gateway.budgets.check(deployment.id, deployment.name, caller.name)
     gateway.runtime.fleet(deployment.id).warm()
     return await show_deployment(gateway, deployment, request)
 

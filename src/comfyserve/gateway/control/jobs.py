@@ -16,6 +16,7 @@ from comfyserve.gateway.control.common import (
     find_job,
 )
 from comfyserve.gateway.job_events import event_stream, job_model
+from comfyserve.gateway.receipts import receipt_headers
 from comfyserve.store.jobs import JobFilter
 
 router = APIRouter()
@@ -50,10 +51,14 @@ async def list_jobs(  # noqa: PLR0913 - each is a query parameter
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])
-async def get_job(job_id: str, gateway: Parts, caller: Caller, request: Request) -> m.JobModel:
-    """One job with its receipt and outputs."""
+async def get_job(
+    job_id: str, gateway: Parts, caller: Caller, request: Request, response: Response
+) -> m.JobModel:
+    """One job with its receipt, which is in the headers too, and its outputs."""
     job = await find_job(gateway, caller, job_id)
-    return await job_model(gateway, job, str(request.base_url))
+    shown = await job_model(gateway, job, str(request.base_url))
+    response.headers.update(receipt_headers(shown.receipt))
+    return shown
 
 
 @router.get("/jobs/{job_id}/events", tags=["jobs"])

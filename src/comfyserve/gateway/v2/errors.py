@@ -21,6 +21,7 @@ _CODES: tuple[tuple[type[errors.ComfyserveError], str], ...] = (
     (errors.Forbidden, "forbidden"),
     (errors.PayloadTooLarge, "payload_too_large"),
     (errors.QueueFull, "queue_full"),
+    (errors.BudgetSpent, "insufficient_credits"),
 )
 
 

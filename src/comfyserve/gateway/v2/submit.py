@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from comfyserve.domain.deployment import DeploymentState
-from comfyserve.domain.errors import InvalidInput, NotReady
+from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.job import JobDocuments
+from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import read_body
 from comfyserve.gateway.errors import Refusal
@@ -54,7 +54,7 @@ async def submit_job(call: Call) -> Response:
     body = await read_body(call.request, call.gateway.settings.max_body_bytes)
     submission = read_submission(body)
     key = await claimable_key(call, _KEY_SPACE)
-    _require_active(call)
+    await admit(call.gateway, call.target.deployment, call.request.state.principal)
     verdict = await _validated(call, submission)
     job_id = str(uuid.uuid4())
     limits = call.target.deployment.spec.limits
@@ -156,13 +156,3 @@ def _invalid(verdict: Verdict) -> Refusal:
         message,
         {"error": told.get("error"), "node_errors": told["node_errors"]},
     )
-
-
-def _require_active(call: Call) -> None:
-    deployment = call.target.deployment
-    if deployment.state is not DeploymentState.ACTIVE:
-        raise NotReady(
-            f"deployment '{deployment.name}' is stopped; start it with "
-            f"`comfyserve start {deployment.name}`",
-            code="deployment_stopped",
-        )
