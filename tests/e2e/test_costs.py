@@ -58,8 +58,8 @@ def test_a_receipt_is_in_the_headers(server: ServerProcess) -> None:
 
 
 def test_an_estimate_rests_on_what_has_run(server: ServerProcess) -> None:
-    def ask(**changes: int) -> dict[str, object]:
-        prompt = picture(255, **changes)
+    def ask(size: int = 8) -> dict[str, object]:
+        prompt = picture(255, size=size)
         reply = server.post("/api/v1/deployments/demo/workflows:estimate", prompt)
         assert reply.status == 200, reply.body
         found: dict[str, object] = reply.json
