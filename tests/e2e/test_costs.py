@@ -108,6 +108,11 @@ def test_a_token_has_a_budget_of_its_own(server: ServerProcess) -> None:
     assert spent["name"] == "ci"
     assert server.post("/d/demo/prompt", {"prompt": picture(8)}, **auth).status == 402
     run(server, 9)  # somebody else goes on
-    assert server.get("/api/v1/budgets").json["budgets"][0]["spent"] > 0
+
+    def spent_by_the_token() -> float:
+        found: float = server.get("/api/v1/budgets").json["budgets"][0]["spent"]
+        return found
+
+    wait_until(lambda: spent_by_the_token() > 0, 30, "its job is added up")
     assert server.request("DELETE", path).status == 204
     assert server.request("PUT", "/api/v1/budgets/token/tk_none", {"monthly_cost": 1}).status == 404
