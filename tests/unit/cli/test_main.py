@@ -27,8 +27,8 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 COMMANDS = dict(walk(cli))
-DESTRUCTIVE = {"rm", "token revoke"}
-NO_DATA = {"logs", "rm", "serve", "server stop", "demo", "token revoke", "budget rm"}
+DESTRUCTIVE = {"rm", "endpoint rm", "token revoke"}
+NO_DATA = {"logs", "rm", "serve", "server stop", "demo", "token revoke", "budget rm", "endpoint rm"}
 """Commands without JSON: they print a log, nothing, or (the server) its address."""
 
 
