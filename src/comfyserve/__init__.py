@@ -4,9 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from comfyserve.sdk import App as App
     from comfyserve.sdk import Image as Image
+    from comfyserve.sdk import Pod as Pod
+    from comfyserve.sdk import PodInstance as PodInstance
     from comfyserve.sdk import Secret as Secret
     from comfyserve.sdk import Volume as Volume
+    from comfyserve.sdk import asgi as asgi
+    from comfyserve.sdk import context as context
 
 __version__ = "0.1.0"
 

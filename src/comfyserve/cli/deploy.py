@@ -20,6 +20,12 @@ _SLACK_S = 120.0
 @click.command(short_help="Create a deployment, or give it a new revision.")
 @click.argument("name")
 @option(
+    "--name",
+    "as_name",
+    metavar="NAME",
+    help="The name of what is deployed from code, FILE.py:NAME. Default: as it is declared.",
+)
+@option(
     "--engine",
     type=click.Choice([EngineKind.EMBEDDED.value, EngineKind.COMFYUI.value]),
     help="What a replica runs; comfyui where --comfyui-dir is given.",
@@ -131,9 +137,21 @@ _SLACK_S = 120.0
 def deploy(client: Client, order: Order) -> None:
     """Create the deployment NAME, or give it a new revision with exactly these options.
 
+    NAME can also be a place in code, api.py:handler: an @asgi application or a Pod, whose options
+    are in the code. Where no server is configured, one is started in the background.
+
     The engine is started once, asked what it is, and stopped again; one that cannot start is
     refused, with the end of its log, and what was deployed before stays as it is.
     """
+    if ":" in order.name:
+        # Here, not at the top: it loads the user's code.
+        from comfyserve.cli.deploy_code import deploy_code
+
+        given = click.get_current_context().params
+        deploy_code(order, {"url": given["url"], "token": given["token"]})
+        return
+    if order.as_name is not None:
+        raise click.UsageError("--name goes with code: deploy api.py:handler --name NAME")
     spec = make_spec(order)
     start_s = order.start_timeout or _DEFAULTS.timeouts.start_s
     with render.busy(f"deploying {order.name}: starting its engine once"):

@@ -17,6 +17,7 @@ class Order:
     """What was typed; None where the server's default holds."""
 
     name: str
+    as_name: str | None
     engine: str | None
     comfyui_dir: Path | None
     python: str | None

@@ -64,6 +64,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "The server",
         (
             Entry("serve", "serve", "Run the server."),
+            Entry("serve-dev", "serve_dev", "Deploy code, again at each save."),
             Entry("server", "server", "Show or stop the server in the background."),
             Entry("demo", "demo", "See a workflow go through an API that was asleep."),
             Entry("doctor", "doctor", "Check this machine, and say how to mend it."),
@@ -115,7 +116,7 @@ class Commands(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"comfyserve.cli.{entry.module}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

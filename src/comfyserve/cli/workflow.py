@@ -159,7 +159,7 @@ def requirements(look: Look, *, as_json: bool) -> None:
 def inspect(look: Look, *, drawing: Path | None, as_json: bool) -> None:
     """Show the graph of FILE in short, its inputs and outputs by name, its problems and its needs.
 
-    Exits with 1 if an output would not run.
+    Exits with 1 if an output would not run. A PNG takes a converter such as rsvg-convert.
     """
     if drawing is not None:
         check_target(drawing)

@@ -7,14 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from comfyserve.sdk.app import App as App
+    from comfyserve.sdk.app import asgi as asgi
     from comfyserve.sdk.image import Image as Image
+    from comfyserve.sdk.pod import Pod as Pod
+    from comfyserve.sdk.pod import PodInstance as PodInstance
+    from comfyserve.sdk.request_context import context as context
     from comfyserve.sdk.secret import Secret as Secret
     from comfyserve.sdk.volume import Volume as Volume
 
 EXPORTS = {
+    "App": "app",
     "Image": "image",
+    "Pod": "pod",
+    "PodInstance": "pod",
     "Secret": "secret",
     "Volume": "volume",
+    "asgi": "app",
+    "context": "request_context",
 }
 """The public names, and the module of each."""
 

@@ -63,3 +63,18 @@ def read_gpu(gpu: str) -> str:
             code="invalid_gpu",
         )
     return text
+
+
+def read_count(what: str, value: object, *, least: int) -> int:
+    """A whole number of at least `least`. Raises InvalidInput."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise InvalidInput(f"{what} {value!r} must be a whole number, {least} or more")
+
+
+def read_seconds(what: str, value: object) -> float:
+    """A duration. Raises InvalidInput."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 <= (seconds := float(str(value))) < math.inf:
+        return seconds
+    raise InvalidInput(f"{what} {value!r} must be a number of seconds, 0 or more")

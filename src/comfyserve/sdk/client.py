@@ -1,6 +1,6 @@
 """A client of the control API for declarations; sync, and nothing kept open."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -72,7 +72,7 @@ class Client:
             Request("GET", _path("deployments", name, "logs"), query, timeout_s=timeout_s)
         )
 
-    def upload_source(self, archive: bytes) -> str:
+    def upload_source(self, archive: bytes | Iterable[bytes]) -> str:
         """Store a tar of user code; return its digest."""
         request = Request(
             "POST",

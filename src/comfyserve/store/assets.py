@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, sele
 from comfyserve.store.asset_names import alternative, alternatives_of, is_counted, place_of
 from comfyserve.store.engine import Database
 from comfyserve.store.rows import chunked
-from comfyserve.store.tables import asset, released_blob, revision
+from comfyserve.store.tables import asset, released_blob, revision, revision_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,10 @@ _EXPIRED = select(_a.digest).where(_a.expires_at <= bindparam("now"))
 _DELETE_EXPIRED = delete(asset).where(_a.expires_at <= bindparam("now"))
 _OF_JOB = select(_a.digest).where(_a.job_id == bindparam("job_id"))
 _DELETE_OF_JOB = delete(asset).where(_a.job_id == bindparam("job_id"))
-_is_used = exists().where(_a.digest == released_blob.c.digest) | exists().where(
-    revision.c.snapshot_digest == released_blob.c.digest
+_is_used = (
+    exists().where(_a.digest == released_blob.c.digest)
+    | exists().where(revision.c.snapshot_digest == released_blob.c.digest)
+    | exists().where(revision_source.c.digest == released_blob.c.digest)
 )
 _KEEP_USED = delete(released_blob).where(_is_used)
 _RELEASED = select(released_blob.c.digest).order_by(released_blob.c.digest)
@@ -127,6 +129,7 @@ _FORGET = delete(released_blob).where(
 _REFERENCED = select(
     exists().where(_a.digest == bindparam("digest"))
     | exists().where(revision.c.snapshot_digest == bindparam("digest"))
+    | exists().where(revision_source.c.digest == bindparam("digest"))
 )
 
 
@@ -203,6 +206,10 @@ class AssetStore:
         They are returned again until `forget` says that the bytes are gone.
         """
         return await self._database.write(lambda connection: _delete_expired(connection, now))
+
+    async def release(self, digests: Sequence[str]) -> None:
+        """Nothing refers to these bytes yet: they go in an hour, unless something does by then."""
+        await self._database.write(lambda connection: _release(connection, digests))
 
     async def forget(self, digests: Sequence[str]) -> None:
         """The bytes of these digests are deleted."""

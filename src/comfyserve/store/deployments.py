@@ -15,7 +15,7 @@ from comfyserve.store.rows import (
     encode_text,
     revision_from,
 )
-from comfyserve.store.tables import deployment, revision
+from comfyserve.store.tables import deployment, revision, revision_source
 
 _ROWS = select(*DEPLOYMENT_COLUMNS, *REVISION_COLUMNS).join(
     revision, revision.c.id == deployment.c.revision_id
@@ -34,6 +34,7 @@ _LAST_NUMBER = select(func.max(revision.c.number)).where(
 )
 _INSERT = insert(deployment)
 _INSERT_REVISION = insert(revision)
+_INSERT_SOURCE = insert(revision_source)
 _POINT = (
     update(deployment)
     .where(deployment.c.id == bindparam("at"), _is_live)
@@ -167,6 +168,8 @@ def _insert_revision(connection: Connection, made: Revision) -> None:
             "created_at": made.created_at,
         },
     )
+    if (app := made.spec.engine.app) is not None:
+        connection.execute(_INSERT_SOURCE, {"revision_id": made.id, "digest": app.source})
 
 
 def _unknown(deployment_id: str) -> NotFound:

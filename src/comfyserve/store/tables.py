@@ -68,6 +68,15 @@ revision = Table(
 Index("uq_revision_number", revision.c.deployment_id, revision.c.number, unique=True)
 Index("ix_revision_snapshot", revision.c.snapshot_digest)
 
+# The code of an application is kept for as long as a revision runs it.
+revision_source = Table(
+    "revision_source",
+    metadata,
+    Column("revision_id", Text, ForeignKey("revision.id"), primary_key=True),
+    Column("digest", Text, nullable=False),
+)
+Index("ix_revision_source_digest", revision_source.c.digest)
+
 replica = Table(
     "replica",
     metadata,
@@ -251,6 +260,15 @@ released_blob = Table(
     "released_blob",
     metadata,
     Column("digest", Text, primary_key=True),
+)
+
+# How often the links to an output were revoked; those that were signed before are worthless. No
+# foreign key: a link that outlives its output is refused all the same.
+link_revocation = Table(
+    "link_revocation",
+    metadata,
+    Column("asset_id", Text, primary_key=True),
+    Column("generation", Integer, nullable=False),
 )
 
 token = Table(

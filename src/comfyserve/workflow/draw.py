@@ -13,8 +13,7 @@ from comfyserve.workflow.problems import Problem, Severity
 from comfyserve.workflow.reader import parse_ui
 
 _MARGIN: Final = 60.0
-MAX_PIXELS: Final = 2400.0
-"""The longer side of a drawing."""
+_MAX_PIXELS: Final = 2400.0
 _MAX_TEXT: Final = 200
 _MAX_PROBLEMS: Final = 12
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -41,14 +40,9 @@ text{font-family:"Segoe UI","Helvetica Neue",Arial,"DejaVu Sans",sans-serif;fill
 
 def draw(prepared: Prepared) -> str:
     """Draw a prepared workflow: as it stands in the editor where that is known, else in columns."""
-    return _svg(pictured(prepared), prepared.problems)
-
-
-def pictured(prepared: Prepared) -> Picture:
-    """Return what a drawing of a prepared workflow shows."""
     if prepared.source is not None:
-        return of_workflow(parse_ui(prepared.source))
-    return of_prompt(prepared.prompt)
+        return draw_workflow(parse_ui(prepared.source), prepared.problems)
+    return draw_prompt(prepared.prompt, prepared.problems)
 
 
 def draw_workflow(workflow: UiWorkflow, problems: Iterable[Problem] = ()) -> str:
@@ -62,9 +56,9 @@ def draw_prompt(prompt: Mapping[str, Any], problems: Iterable[Problem] = ()) -> 
 
 
 def _svg(picture: Picture, problems: Iterable[Problem]) -> str:
-    found = by_box(picture, problems)
-    left, top, width, height = bounds(picture)
-    scale = min(1.0, MAX_PIXELS / max(width, height))
+    found = _by_box(picture, problems)
+    left, top, width, height = _bounds(picture)
+    scale = min(1.0, _MAX_PIXELS / max(width, height))
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:.0f}" '
@@ -84,7 +78,7 @@ def _svg(picture: Picture, problems: Iterable[Problem]) -> str:
     return "\n".join(parts)
 
 
-def by_box(picture: Picture, problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+def _by_box(picture: Picture, problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     """Sort problems by the box that shows them: the node's own, or the outermost it is inside of."""
     found: dict[str, list[Problem]] = {}
     for problem in problems:
@@ -95,8 +89,7 @@ def by_box(picture: Picture, problems: Iterable[Problem]) -> dict[str, list[Prob
     return found
 
 
-def bounds(picture: Picture) -> tuple[float, float, float, float]:
-    """Return left, top, width and height of all that is drawn."""
+def _bounds(picture: Picture) -> tuple[float, float, float, float]:
     rectangles = [(box.x, box.y, box.width, box.height) for box in picture.boxes.values()]
     rectangles += [(*frame.position, *frame.size) for frame in picture.frames]
     rectangles = rectangles or [(0.0, 0.0, 400.0, 200.0)]
@@ -116,22 +109,13 @@ def _frame(frame: SavedFrame) -> str:
     return rectangle + _text(frame.title, x + 12, y + 28, "frame-title", width - 24, 24)
 
 
-def wire_bend(start: float, end: float) -> float:
-    """Return how far a wire leads straight on before it turns."""
-    return max(40.0, min(abs(end - start) / 2, 240.0))
-
-
-def wire_color(wire: Wire) -> str:
-    """Return a colour for its type, always the same."""
-    return f"hsl({zlib.crc32(wire.type.encode('utf-8', 'replace')) % 360},55%,50%)"
-
-
 def _wire(wire: Wire, picture: Picture) -> str:
     x1, y1 = picture.boxes[wire.origin].output_at(wire.origin_slot)
     x2, y2 = picture.boxes[wire.target].input_at(wire.target_slot)
-    bend = wire_bend(x1, x2)
+    bend = max(40.0, min(abs(x2 - x1) / 2, 240.0))
+    hue = zlib.crc32(wire.type.encode("utf-8", "replace")) % 360
     return (
-        f'<path class="wire" stroke="{wire_color(wire)}" d="M{x1:.0f} {y1:.0f} '
+        f'<path class="wire" stroke="hsl({hue},55%,50%)" d="M{x1:.0f} {y1:.0f} '
         f'C{x1 + bend:.0f} {y1:.0f} {x2 - bend:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"/>'
     )
 
@@ -150,7 +134,7 @@ def _box(box: Box, problems: Sequence[Problem]) -> str:
 def _badge(box: Box, problems: Sequence[Problem]) -> str:
     x, y = box.x + box.width, box.y
     return (
-        f'<g class="{gravity(problems)}"><circle class="badge" cx="{x:.0f}" cy="{y:.0f}" r="16"/>'
+        f'<g class="{_gravity(problems)}"><circle class="badge" cx="{x:.0f}" cy="{y:.0f}" r="16"/>'
         f'<text class="count" x="{x:.0f}" y="{y + 6:.0f}">{len(problems)}</text></g>'
     )
 
@@ -162,11 +146,10 @@ def _classes(box: Box, problems: Sequence[Problem]) -> Iterator[str]:
     elif box.mode == Mode.BYPASSED:
         yield "bypassed"
     if problems:
-        yield gravity(problems)
+        yield _gravity(problems)
 
 
-def gravity(problems: Sequence[Problem]) -> str:
-    """Return `error` where one of the problems is one, else `warning`."""
+def _gravity(problems: Sequence[Problem]) -> str:
     is_error = any(problem.severity is Severity.ERROR for problem in problems)
     return "error" if is_error else "warning"
 

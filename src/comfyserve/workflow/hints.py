@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.input_files import is_model_name, upload_kind
+from comfyserve.workflow.input_files import upload_kind
 from comfyserve.workflow.nearest import Nearest
 from comfyserve.workflow.problems import Code, NodeProblems, Problem, shortened
 from comfyserve.workflow.remarks import LINK_ONLY, title_of
@@ -165,22 +165,12 @@ def _explain_range(_hinter: Hinter, spec: InputSpec, _problem: Problem) -> _Expl
 
 
 def _explain_choice(hinter: Hinter, spec: InputSpec, problem: Problem) -> _Explained:
-    nearest, model = hinter.look_alikes(problem.given, spec), _model(problem.given)
+    nearest = hinter.look_alikes(problem.given, spec)
     if nearest:
-        hint = f"Did you mean '{nearest[0]}'?"
-    elif not spec.choices:
-        hint = f"Nothing can be chosen for '{spec.name}': the engine offers nothing."
-        if model:
-            hint = f"Install '{model}': no file is there that '{spec.name}' could take."
-    else:
-        install = f"Install '{model}', or choose" if model else "Choose"
-        hint = f"{install} {_allowed(spec)} for '{spec.name}'."
-    return _allowed(spec), nearest, hint
-
-
-def _model(given: object) -> str:
-    """Return the name of a model file, nothing for any other value."""
-    return str(given) if is_model_name(given) else ""
+        return _allowed(spec), nearest, f"Did you mean '{nearest[0]}'?"
+    if not spec.choices:
+        return _allowed(spec), (), f"Nothing can be chosen for '{spec.name}': no file is installed."
+    return _allowed(spec), (), f"Choose {_allowed(spec)} for '{spec.name}'."
 
 
 def _explain_file(hinter: Hinter, spec: InputSpec, problem: Problem) -> _Explained:

@@ -29,16 +29,8 @@ _ENDINGS = {
         *(".mp2", ".au", ".snd", ".wma"),
     ),
 }
-_MODEL_FILES = (
-    *(".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".pkl", ".engine"),
-)
 # ComfyUI cuts the annotation off by its length, whatever stands before the bracket.
 _ANNOTATIONS = {"[output]": 9, "[input]": 8, "[temp]": 7}
-
-
-def is_model_name(value: object) -> bool:
-    """Whether a value names a model file."""
-    return isinstance(value, str) and len(value) < 500 and value.lower().endswith(_MODEL_FILES)
 
 
 def upload_kind(spec: InputSpec) -> str | None:

@@ -29,7 +29,7 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 COMMANDS = dict(walk(cli))
 DESTRUCTIVE = {"rm", "endpoint rm", "secret delete", "token revoke"}
 NO_DATA = {
-    "logs", "rm", "serve", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
+    "logs", "rm", "serve", "serve-dev", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
     "secret create", "secret delete", "secret modify",
 }  # fmt: skip
 """Commands without JSON: they print a log, nothing, or (the server) its address."""

@@ -194,28 +194,25 @@ def test_the_drawing_marks_nodes_with_problems(cli: Cli, write: Write, tmp_path:
     assert "error" in (tmp_path / "graph.svg").read_text().partition("</style>")[2]
 
 
-def test_a_png_shows_the_same(cli: Cli, write: Write, tmp_path: Path) -> None:
-    assert cli("workflow", "inspect", UI, "--draw", str(tmp_path / "good.png")).code == ExitCode.OK
-    wrong = write("wrong.json", changed(n4__blur_radius=4000))
-    ran = cli("workflow", "inspect", wrong, "--draw", str(tmp_path / "wrong.png"))
-    assert ran.code == ExitCode.FAILED
-    red = (0xD3, 0x2F, 0x2F)
-    with Image.open(tmp_path / "good.png") as good, Image.open(tmp_path / "wrong.png") as bad:
-        assert good.format == bad.format == "PNG"
-        assert 600 < max(good.size) <= 2400
-        assert len(_colors(good)) > 50, "boxes, wires and letters"
-        assert red not in _colors(good)
-        assert red in _colors(bad)
-
-
-def _colors(image: Image.Image) -> set[object]:
-    return {color for _, color in image.getcolors(2**24) or ()}
-
-
-def test_only_a_picture_can_be_drawn(cli: Cli) -> None:
-    ran = cli("workflow", "inspect", UI, "--draw", "graph.pdf")
+def test_a_png_without_a_converter_is_refused_before_any_work(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = cli("workflow", "inspect", UI, "--draw", "graph.png")
     assert ran.code == ExitCode.USAGE
-    assert "ends in .svg or .png, not graph.pdf" in ran.err
+    assert "rsvg-convert" in ran.err
+    assert "draw graph.svg instead" in ran.err
+
+
+def test_a_converter_makes_the_png(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    converter = tmp_path / "rsvg-convert"
+    converter.write_text("#!/bin/sh\nprintf PNG:; exec /bin/cat\n")
+    converter.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli("workflow", "inspect", UI, "--draw", "graph.png").code == ExitCode.OK
+    assert Path("graph.png").read_bytes().startswith(b"PNG:<svg")
 
 
 @pytest.mark.parametrize(

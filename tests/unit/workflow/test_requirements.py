@@ -272,20 +272,6 @@ def test_input_files_are_looked_up() -> None:
     assert requirements(prompt).files == ()
 
 
-def test_files_are_uploaded_to_where_they_are_looked_for() -> None:
-    prompt = {
-        "1": node("LoadImage", image="made.png [output]"),
-        "2": node("LoadImage", image="my cats/one.png"),
-        "3": node("LoadImage", image="../x.png"),
-    }
-    commands = [shlex.split(fix.command)[1:-1] for fix in requirements(prompt, catalog()).fixes]
-    assert commands == [
-        ["-F", "image=@made.png", "-F", "type=output"],
-        ["-F", "image=@one.png", "-F", "subfolder=my cats"],
-        ["-F", "image=@x.png", "-F", "subfolder=.."],
-    ]
-
-
 def test_a_mesh_that_is_none_is_no_file_to_upload() -> None:
     info = {"Load3D": entry({"model_file": [["3d/a.glb"], {"file_upload": True}]})}
     using = NodeCatalog.from_object_info(info)

@@ -174,7 +174,7 @@ def test_an_exception_without_a_bad_link_points_at_the_declaration() -> None:
     ("choices", "hint"),
     [
         (["normal", "multiply"], "Choose one of 'normal', 'multiply' for 'mode'."),
-        ([], "Nothing can be chosen for 'mode': the engine offers nothing."),
+        ([], "Nothing can be chosen for 'mode': no file is installed."),
         (
             [f"c{at}" for at in range(30)],
             "Choose one of 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7' and 22 more for 'mode'.",
@@ -189,19 +189,6 @@ def test_hints_for_choices(choices: list[str], hint: str) -> None:
     assert problem.hint == hint
     is_long = len(choices) > 20
     assert (problem.extra_info["input_config"] is None) is is_long
-
-
-@pytest.mark.parametrize(
-    ("choices", "hint"),
-    [
-        ([], "Install 'ae.safetensors': no file is there that 'mode' could take."),
-        (["pixel_space"], "Install 'ae.safetensors', or choose one of 'pixel_space' for 'mode'."),
-    ],
-)
-def test_hints_for_models_that_are_not_installed(choices: list[str], hint: str) -> None:
-    odd = {"Odd": entry({"mode": [choices]}, is_output=True)}
-    prompt = {"1": {"class_type": "Odd", "inputs": {"mode": "ae.safetensors"}}}
-    assert only(judge(prompt, catalog(None, **odd))).hint == hint
 
 
 def test_what_is_allowed_is_said_for_each_type() -> None:

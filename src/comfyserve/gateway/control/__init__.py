@@ -16,6 +16,7 @@ from comfyserve.gateway.control import (
     jobs,
     replicas,
     secrets,
+    sources,
     usage,
     workflows,
 )
@@ -57,6 +58,7 @@ def control_app(gateway: Gateway) -> FastAPI:
         replicas,
         jobs,
         secrets,
+        sources,
     ):
         app.include_router(
             part.router,

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator
 
-from comfyserve.workflow.input_files import split_annotation
 from comfyserve.workflow.requirements.model import Fix, InputFile, ModelFile, NodePack, Requirements
 from comfyserve.workflow.requirements.stated import CORE
 
@@ -65,15 +64,9 @@ def _model(model: ModelFile) -> Fix:
 
 
 def _file(file: InputFile) -> Fix:
-    path, directory = split_annotation(file.name)
-    subfolder, _, base = path.rstrip().rpartition("/")
-    fields = [f"image=@{base}"]
-    fields += [f"subfolder={subfolder}"] if subfolder else []
-    fields += [f"type={directory}"] if directory != "input" else []
-    form = [word for field in fields for word in ("-F", field)]
     return Fix(
         f"upload {_quoted(file.name)} ({file.kind.value}) for node {file.place.node_id}",
-        _command("curl", *form, "http://HOST:PORT/upload/image"),
+        _command("curl", "-F", f"image=@{file.name}", "http://HOST:PORT/upload/image"),
     )
 
 

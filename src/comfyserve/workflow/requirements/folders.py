@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.input_files import is_model_name
 from comfyserve.workflow.specs import InputSpec
+
+ENDINGS = (
+    *(".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".pkl", ".engine"),
+)
 
 _BY_NAME: Mapping[str, str] = {
     "ckpt_name": "checkpoints",
@@ -63,6 +66,11 @@ _BY_WORD = (
     ("vae", "vae"),
     ("embedding", "embeddings"),
 )
+
+
+def is_model_name(value: object) -> bool:
+    """Whether a value names a model file."""
+    return isinstance(value, str) and len(value) < 500 and value.lower().endswith(ENDINGS)
 
 
 @dataclass(slots=True)

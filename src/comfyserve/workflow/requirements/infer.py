@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.graph import SavedNode
-from comfyserve.workflow.input_files import exists, is_model_name, upload_kind
+from comfyserve.workflow.input_files import exists, upload_kind
 from comfyserve.workflow.interface.model import Kind
 from comfyserve.workflow.prepare import Prepared, prepare
 from comfyserve.workflow.prompt_nodes import Nodes, Place
 from comfyserve.workflow.reader import parse_ui
 from comfyserve.workflow.requirements.fixes import fixes
-from comfyserve.workflow.requirements.folders import Folders
+from comfyserve.workflow.requirements.folders import Folders, is_model_name
 from comfyserve.workflow.requirements.model import InputFile, ModelFile, NodePack, Requirements
 from comfyserve.workflow.requirements.stated import (
     CORE,

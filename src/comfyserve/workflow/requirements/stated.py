@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfyserve.workflow.graph import Mode, SavedNode, UiWorkflow
-from comfyserve.workflow.input_files import is_model_name
+from comfyserve.workflow.requirements.folders import is_model_name
 from comfyserve.workflow.rules import parse_version
 
 CORE = "comfy-core"
