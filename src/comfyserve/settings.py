@@ -60,6 +60,10 @@ class Settings:
     )
     log_limit_bytes: int = _option(16 * 1024 * 1024, "size of the log kept of each replica")
     max_body_bytes: int = _option(32 * 1024 * 1024, "largest JSON body that is read")
+    strict_prompts: bool = _option(
+        default=False,
+        help_text="refuse a prompt of which only a part would run; X-Comfyserve-Strict goes first",
+    )
     confine: str = _option(
         "auto", "run engines in bubblewrap: auto, on or off", choices=("auto", "on", "off")
     )

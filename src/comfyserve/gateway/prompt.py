@@ -56,8 +56,10 @@ async def post_prompt(request: Request) -> Response:
     verdict = prepared.verdict
     if verdict is None:
         return json_response(_not_a_prompt(prepared), 400)
-    is_strict = request.headers.get(_STRICT_HEADER, "").lower() in {"1", "true"}
-    if not verdict.ok or (is_strict and verdict.is_partial):
+    header = request.headers.get(_STRICT_HEADER)
+    if wants_all(header, default=gateway.settings.strict_prompts):
+        verdict = verdict.all_or_nothing()
+    if not verdict.ok:
         return json_response(verdict.to_comfy(), 400)
     new = NewJob(
         id=_job_id(submission.prompt_id),
@@ -96,6 +98,13 @@ async def post_prompt(request: Request) -> Response:
         return json_response(answer)
     headers = {_WARNINGS_HEADER: str(len(warnings))}
     return json_response({**answer, "warnings": warnings}, headers=headers)
+
+
+def wants_all(header: str | None, *, default: bool) -> bool:
+    """Whether a prompt is refused of which only a part would run; the request goes before the setting."""
+    return {"1": True, "true": True, "0": False, "false": False}.get(
+        (header or "").lower(), default
+    )
 
 
 async def _prepare(sent: object, target: Target, submission: Submission, *, size: int) -> Prepared:

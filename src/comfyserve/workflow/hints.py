@@ -47,7 +47,7 @@ class Hinter:
         if problem.code in (Code.INVALID_PROMPT, Code.MISSING_NODE_TYPE):
             return self._class(problem, prompt)
         if problem.code is Code.PROMPT_OUTPUTS_FAILED_VALIDATION:
-            return replace(problem, hint=_summary(nodes))
+            return replace(problem, hint=summary(nodes))
         if problem.code is Code.PROMPT_NO_OUTPUTS:
             hint = "Add a node that saves or shows something, such as SaveImage."
             return replace(problem, hint=hint)
@@ -216,7 +216,7 @@ def _type(spec: InputSpec) -> str:
     return shortened(spec.type, 200)
 
 
-def _summary(nodes: Sequence[NodeProblems]) -> str:
+def summary(nodes: Sequence[NodeProblems]) -> str:
     """Say where to look: the first problem with its hint."""
     first = next((problem for node in nodes for problem in node.problems), None)
     if first is not None:

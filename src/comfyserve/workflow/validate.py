@@ -5,12 +5,12 @@ release that the catalog came from; what only the engine can decide is accepted 
 raises on user data, whatever it is.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.hints import Hinter
+from comfyserve.workflow.hints import Hinter, summary
 from comfyserve.workflow.problems import Code, NodeProblems, Problem, error_body, node_errors
 from comfyserve.workflow.remarks import remarks
 from comfyserve.workflow.replace_classes import (
@@ -56,6 +56,19 @@ class Verdict:
         """All errors: that of the prompt, then those of its nodes."""
         own = () if self.error is None else (self.error,)
         return own + tuple(problem for node in self.node_problems for problem in node.problems)
+
+    def all_or_nothing(self) -> "Verdict":
+        """Return the verdict for somebody who wants no part of it alone: that is a refusal then."""
+        if not self.is_partial:
+            return self
+        error = _outputs_failed(f"{each.message}: {each.details}" for each in self.problems)
+        return replace(
+            self,
+            ok=False,
+            outputs=(),
+            error=replace(error, hint=summary(self.node_problems)),
+            warnings=tuple(w for w in self.warnings if w.code is not Code.OUTPUT_DROPPED),
+        )
 
     def to_comfy(self) -> dict[str, Any]:
         """Return ComfyUI's JSON: the body of its 400, or the `node_errors` of its 200."""
@@ -118,12 +131,7 @@ def _judge(
     explained = tuple(hinter.explain_node(node, nodes) for node in blamed)
     error = None
     if not good:
-        error = Problem(
-            Code.PROMPT_OUTPUTS_FAILED_VALIDATION,
-            "Prompt outputs failed validation",
-            details="\n".join(failures),
-        )
-        error = hinter.explain(error, nodes, explained)
+        error = hinter.explain(_outputs_failed(failures), nodes, explained)
     return Verdict(
         ok=bool(good),
         prompt=prompt,
@@ -132,6 +140,14 @@ def _judge(
         outputs=tuple(good),
         undecided=tuple(walk.undecided),
         warnings=remarks(nodes, catalog, walk, failed if good else (), hinter.nearest),
+    )
+
+
+def _outputs_failed(failures: Iterable[str]) -> Problem:
+    return Problem(
+        Code.PROMPT_OUTPUTS_FAILED_VALIDATION,
+        "Prompt outputs failed validation",
+        details="\n".join(failures),
     )
 
 

@@ -375,3 +375,22 @@ def test_a_problem_of_an_input_that_no_class_declares_keeps_its_words() -> None:
     problem = only(judge(prompt, catalog(None, **odd)))
     assert problem.details.startswith("input_types - original_model_task_id must be")
     assert problem.hint == ""
+
+
+def test_all_or_nothing_makes_a_refusal_of_a_verdict_in_part() -> None:
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    verdict = judge(prompt, catalog(None))
+    assert verdict.is_partial
+    whole = verdict.all_or_nothing()
+    assert (whole.ok, whole.outputs) == (False, ())
+    assert whole.error is not None
+    assert whole.error.code is Code.PROMPT_OUTPUTS_FAILED_VALIDATION
+    assert whole.error.details == "Required input is missing: filename_prefix"
+    assert "Node 3" in whole.error.hint
+    assert whole.node_problems == verdict.node_problems
+    assert not [each for each in whole.warnings if each.code is Code.OUTPUT_DROPPED]
+    assert whole.all_or_nothing() is whole

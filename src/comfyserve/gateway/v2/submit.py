@@ -139,7 +139,8 @@ async def _validated(call: Call, submission: Submission) -> Verdict:
     files = await list_input_files(call.target.input_dir)
     work = partial(validate, workflow, call.target.snapshot.catalog_with(files))
     verdict = await asyncio.to_thread(work) if submission.is_large else work()
-    if not verdict.ok or verdict.is_partial:
+    verdict = verdict.all_or_nothing()
+    if not verdict.ok:
         raise _invalid(verdict)
     return verdict
 
