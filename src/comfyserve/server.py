@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,9 +20,11 @@ from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
 from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.bus import Bus
+from comfyserve.runtime.courier import Courier
 from comfyserve.runtime.deploy import Deployer
 from comfyserve.runtime.gpus import ask_inventory, visible
 from comfyserve.runtime.launchers.local import LocalLauncher
+from comfyserve.runtime.outside import Outside
 from comfyserve.runtime.runtime import Runtime
 from comfyserve.runtime.supervisor import Parts
 from comfyserve.settings import Settings
@@ -69,6 +72,10 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 auto_decompress=False,
             )
         )
+        outside = await stack.enter_async_context(Outside(settings.outside_policy))
+        base_url = settings.url.rstrip("/") or url_of(listener)
+        jitter = random.SystemRandom().random
+        courier = await stack.enter_async_context(Courier(store, outside, clock, jitter, base_url))
         bus = Bus()
         inventory = await ask_inventory()
         launcher = LocalLauncher(
@@ -103,6 +110,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             histories=Histories(store.jobs),
             listeners=listeners,
             budgets=budgets,
+            outside=outside,
+            courier=courier,
         )
         await listeners.serve(GatewayApp(gateway), listener)
         for deployment in runtime.deployments:

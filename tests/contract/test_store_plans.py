@@ -9,8 +9,11 @@ from sqlalchemy import ClauseElement, Engine, event, make_url
 
 from comfyserve.domain.job import JobError, JobEventKind, JobState
 from comfyserve.domain.usage import SegmentKind
+from comfyserve.domain.webhook import NewWebhook, Reply, WebhookEvent, settle
 from comfyserve.store import Store
 from comfyserve.store.jobs import JobFilter, JobViewQuery
+from comfyserve.store.outbox import DeliveryFilter
+from comfyserve.store.webhooks import Owner
 from comfyserve.testing.store_data import a_new_asset, a_new_job, a_replica
 
 _Statements = dict[str, Any]
@@ -57,7 +60,9 @@ def _slow(plans: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 async def _life_of_a_job(store: Store) -> None:
-    new = a_new_job(idempotency_key="k", request_digest="d", labels={"a": "b"})
+    hears_all = NewWebhook("https://a.example/", frozenset(WebhookEvent))
+    await store.webhooks.create(hears_all, Owner("dp_1", "dp_1"), 9.0)
+    new = a_new_job(idempotency_key="k", request_digest="d", labels={"a": "b"}, webhook=hears_all)
     await store.jobs.enqueue(new, 10.0)
     await store.jobs.enqueue(new, 10.0)
     for end in (JobEventKind.LOST, JobEventKind.SUCCEEDED):
@@ -75,6 +80,10 @@ async def _life_of_a_job(store: Store) -> None:
         await store.jobs.finish(
             job.id, owner="rt_1", attempt=job.attempts, event=end, now=30.0, history=b"{}"
         )
+    for parcel in await store.outbox.due("https://a.example", 50.0, 1):
+        await store.outbox.save(settle(parcel.delivery, Reply(410), 40.0, 0.5), is_farewell=True)
+        await store.outbox.replay(parcel.delivery.id, 41.0)
+    await store.outbox.prune(50.0)
     await store.jobs.enqueue(a_new_job(), 10.0)
     await store.jobs.cancel((await store.jobs.enqueue(a_new_job(), 10.0)).job.id, 31.0)
     await store.jobs.expire_queued("dp_1", 1.0, JobError("x", "y"), 32.0)
@@ -144,6 +153,11 @@ async def test_reads_use_indexes(store: Store, is_ascending: bool) -> None:
         await store.assets.referenced("x")
         await store.usage.by_job(job_id)
         await store.tokens.verify("x")
+        await store.outbox.waiting()
+        await store.outbox.due("https://a.example", 50.0, 5)
+        await store.outbox.wants(page.jobs[0], WebhookEvent.PROGRESS)
+        await store.outbox.list(DeliveryFilter(webhook_id="x"), 5)
+        await store.outbox.list(DeliveryFilter(job_id="x"), 5, "x")
     plans = await _plans(store, statements)
     assert len(plans) > 15
     assert _slow(plans) == {}

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from comfyserve.cli import answers
+from comfyserve.cli import webhook_answers as hooks
 from comfyserve.cli.answers import Answer
 from comfyserve.cli.errors import ServerFailed
 from comfyserve.cli.events import JobEvent, read_events
@@ -211,6 +212,50 @@ class Client:
     def revoke_token(self, token_id: str) -> None:
         """Make a token worthless."""
         self._transport.send(Request("DELETE", f"{_API}/tokens/{quote(token_id, safe='')}"))
+
+    def webhooks(self, deployment: str | None) -> Answer[hooks.Webhooks]:
+        """The webhooks of one deployment, or all."""
+        return self._get("/webhooks", hooks.Webhooks, {"deployment": deployment})
+
+    def webhook(self, webhook_id: str) -> Answer[hooks.Webhook]:
+        """One webhook."""
+        return self._get(f"/webhooks/{quote(webhook_id, safe='')}", hooks.Webhook)
+
+    def create_webhook(self, body: Mapping[str, Any]) -> Answer[hooks.Webhook]:
+        """Make a webhook; only this answer has its secret."""
+        return self._call("POST", "/webhooks", hooks.Webhook, body=body)
+
+    def rotate_webhook(self, webhook_id: str) -> Answer[hooks.Webhook]:
+        """Give a webhook a new secret; only this answer has it."""
+        path = f"/webhooks/{quote(webhook_id, safe='')}/rotate"
+        return self._call("POST", path, hooks.Webhook)
+
+    def try_webhook(self, webhook_id: str) -> Answer[hooks.Trial]:
+        """Send a test message."""
+        path = f"/webhooks/{quote(webhook_id, safe='')}/test"
+        return self._call("POST", path, hooks.Trial)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        """Remove a webhook with its deliveries."""
+        self._transport.send(Request("DELETE", f"{_API}/webhooks/{quote(webhook_id, safe='')}"))
+
+    def webhook_secret(self) -> Answer[hooks.WebhookSecret]:
+        """What signs the webhooks of the caller's own jobs."""
+        return self._get("/webhook-secret", hooks.WebhookSecret)
+
+    def deliveries(self, query: Query) -> Answer[hooks.Deliveries]:
+        """One page of deliveries; `query` takes what `webhook deliveries` takes."""
+        return self._get("/webhook-deliveries", hooks.Deliveries, query)
+
+    def delivery(self, delivery_id: str) -> Answer[hooks.Delivery]:
+        """One delivery with its message."""
+        path = f"/webhook-deliveries/{quote(delivery_id, safe='')}"
+        return self._get(path, hooks.Delivery)
+
+    def replay_delivery(self, delivery_id: str) -> Answer[hooks.Delivery]:
+        """Deliver it again."""
+        path = f"/webhook-deliveries/{quote(delivery_id, safe='')}/replay"
+        return self._call("POST", path, hooks.Delivery)
 
     def submit(
         self, deployment: str | None, body: Mapping[str, Any], key: str

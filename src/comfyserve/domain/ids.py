@@ -18,6 +18,8 @@ class Prefix(StrEnum):
     RUNTIME = "rt"
     ENDPOINT = "ep"
     VOLUME = "vo"
+    WEBHOOK = "wh"
+    DELIVERY = "msg"
 
 
 def make_id(prefix: Prefix, entropy: bytes) -> str:

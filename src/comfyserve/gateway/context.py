@@ -16,7 +16,9 @@ from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners
 from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.bus import Bus
+from comfyserve.runtime.courier import Courier
 from comfyserve.runtime.deploy import Deployer
+from comfyserve.runtime.outside import Outside
 from comfyserve.runtime.runtime import Runtime
 from comfyserve.runtime.snapshot import Snapshot
 from comfyserve.settings import Settings
@@ -36,6 +38,8 @@ class Gateway:
     histories: Histories
     listeners: Listeners
     budgets: Budgets
+    outside: Outside
+    courier: Courier
 
 
 @dataclass(frozen=True, slots=True)

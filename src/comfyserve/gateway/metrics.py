@@ -43,4 +43,17 @@ async def metrics(gateway: Gateway) -> Response:
         for kind, value in by_kind.items():
             seconds.labels(name, kind).set(value)
         cost.labels(name).set(sums.cost)
+    deliveries = Gauge(
+        "comfyserve_webhook_deliveries", "Messages of webhooks.", ["state"], registry=registry
+    )
+    for delivery_state, count in (await gateway.store.outbox.counts()).items():
+        deliveries.labels(delivery_state).set(count)
+    tries = Gauge(
+        "comfyserve_webhook_tries_total",
+        "Messages sent since the server began, by whether the receiver took them.",
+        ["outcome"],
+        registry=registry,
+    )
+    for outcome, count in gateway.courier.tries.items():
+        tries.labels(outcome).set(count)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -18,6 +18,7 @@ from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of, read_body
 from comfyserve.gateway.input_files import list_input_files, loads_files
+from comfyserve.gateway.job_webhook import read_webhook
 from comfyserve.runtime.history import SECRETS, wire_number
 from comfyserve.store.jobs import Enqueued, NewJob
 from comfyserve.workflow.prepare import Prepared, prepare
@@ -84,6 +85,7 @@ async def post_prompt(request: Request) -> Response:
         idempotency_key=request.headers.get(_IDEMPOTENCY_HEADER),
         request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
         answer_node_errors={n.node_id: n.to_comfy() for n in verdict.node_problems},
+        webhook=read_webhook(request),
     )
     enqueued = await _enqueue(gateway, new)
     if not enqueued.is_replay:

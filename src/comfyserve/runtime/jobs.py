@@ -19,6 +19,7 @@ from comfyserve.runtime.metering import LoadTimer, make_job_receipt
 from comfyserve.runtime.outputs import OutputIngest
 from comfyserve.runtime.supervisor import Parts, Supervisor
 from comfyserve.runtime.tasks import TaskScope
+from comfyserve.runtime.telling import tell_progress
 from comfyserve.workflow.catalog import NodeCatalog
 
 log = structlog.get_logger()
@@ -123,6 +124,7 @@ class Attempt:
             work.add_done_callback(lambda _: self.order(Order.CONCLUDE))
             scope.spawn(self._watch_replica(), name="replica")
             scope.spawn(self._watch_clock(), name="clock")
+            scope.spawn(tell_progress(self.parts, dialogue), name="progress")
             while True:
                 match await self._orders.get():
                     case Order.CONCLUDE:

@@ -25,7 +25,6 @@ from comfyserve.domain.outside import OutsidePolicy, origin_of
 CHUNK_BYTES = 256 * 1024
 _RESOLVER_THREADS = 8
 _CONNECTIONS = 256
-_KEEP_ALIVE_S = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGENT = {"User-Agent": "comfyserve"}
 
@@ -67,6 +66,14 @@ class Fetched:
         return b"".join([chunk async for chunk in self.chunks()])
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The head of an answer. `retry_after_s` is when the receiver wants to be asked again."""
+
+    status: int
+    retry_after_s: float | None = None
+
+
 class Outside:
     """The one way to URLs that callers gave."""
 
@@ -81,7 +88,8 @@ class Outside:
             use_dns_cache=False,
             socket_factory=self._open_socket,
             limit=_CONNECTIONS,
-            keepalive_timeout=_KEEP_ALIVE_S,
+            # A kept connection that the other side has closed would cost a message its try.
+            force_close=True,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -104,14 +112,14 @@ class Outside:
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float
-    ) -> int:
-        """Send `body`; the status of the answer, which is not read. A redirect is not followed.
+    ) -> Posted:
+        """Send `body`; the head of the answer, whose body is not read. A redirect is not followed.
 
         Raises UrlRefused, FetchFailed.
         """
         judged = self.policy.judge_url(url)
         async with _bounded(judged, timeout_s), self._request("POST", judged, headers, body) as got:
-            return got.status
+            return Posted(got.status, _seconds(got.headers.get("Retry-After")))
 
     @asynccontextmanager
     async def fetch(
@@ -274,6 +282,12 @@ def _accept(url: str, response: aiohttp.ClientResponse, limits: FetchLimits) -> 
         raise _too_large(url, limits)
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Fetched(url, response.status, kind, size, headers, response, limits)
+
+
+def _seconds(text: str | None) -> float | None:
+    """A `Retry-After` in seconds; one that is a date counts as none."""
+    is_number = text is not None and text.isascii() and text.isdecimal() and len(text) < 9
+    return float(text) if is_number and text is not None else None
 
 
 def _too_large(url: str, limits: FetchLimits) -> PayloadTooLarge:

@@ -13,6 +13,7 @@ from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.endpoints import EndpointStore
 from comfyserve.store.engine import Database
 from comfyserve.store.jobs import JobStore
+from comfyserve.store.outbox import OutboxStore
 from comfyserve.store.references import ReferenceStore
 from comfyserve.store.replicas import ReplicaStore
 from comfyserve.store.sealing import Sealer, derive_key, load_key
@@ -20,6 +21,7 @@ from comfyserve.store.secrets import SecretStore
 from comfyserve.store.tokens import TokenStore
 from comfyserve.store.usage import UsageStore
 from comfyserve.store.volumes import VolumeStore
+from comfyserve.store.webhooks import WebhookSeal, WebhookStore
 
 # Bytes that were put again so recently may be about to get their row.
 _FRESH_S = 3600.0
@@ -41,6 +43,8 @@ class Store:
     tokens: TokenStore
     secrets: SecretStore
     volumes: VolumeStore
+    webhooks: WebhookStore
+    outbox: OutboxStore
     blobs: BlobStore
     signing_key: bytes
 
@@ -51,6 +55,7 @@ class Store:
         """
         if jobs_ended_before is not None:
             await self.jobs.prune(jobs_ended_before)
+        await self.outbox.prune(now)
         gone = [
             digest
             for digest in await self.assets.delete_expired(now)
@@ -69,22 +74,26 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
     cannot be used.
     """
     key = await asyncio.to_thread(_prepare, home)
+    seal = WebhookSeal(Sealer(key), derive_key(key, "webhooks of jobs"))
+    news = asyncio.Event()
     blobs = BlobStore(home / "blobs")
     await blobs.open_directory()
     async with Database(db_url or f"sqlite:///{home / 'comfyserve.db'}") as database:
         yield Store(
             database=database,
-            jobs=JobStore(database, Sealer(key)),
+            jobs=JobStore(database, seal, news),
             deployments=DeploymentStore(database),
             endpoints=EndpointStore(database),
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
             budgets=BudgetStore(database),
-            assets=AssetStore(database),
+            assets=AssetStore(database, news),
             references=ReferenceStore(database),
             tokens=TokenStore(database),
             secrets=SecretStore(database, Sealer(derive_key(key, "secrets"))),
             volumes=VolumeStore(database),
+            webhooks=WebhookStore(database, seal),
+            outbox=OutboxStore(database, seal, news),
             blobs=blobs,
             signing_key=derive_key(key, "signed URLs"),
         )

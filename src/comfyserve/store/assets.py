@@ -1,5 +1,6 @@
 """Assets: stored bytes under a public name that is unique in its deployment's folder."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, sele
 
 from comfyserve.store.asset_names import alternative, alternatives_of, is_counted, place_of
 from comfyserve.store.engine import Database
+from comfyserve.store.outbox_entry import record_output
 from comfyserve.store.rows import chunked
 from comfyserve.store.tables import asset, released_blob, revision, revision_source
 
@@ -136,8 +138,9 @@ _REFERENCED = select(
 class AssetStore:
     """Asset rows. The bytes are in the blob store, under the digest."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, news: asyncio.Event) -> None:
         self._database = database
+        self._news = news
 
     async def add(self, new: NewAsset, now: float) -> Asset:
         """Store an asset under the name that it wishes, or the next free one.
@@ -149,9 +152,11 @@ class AssetStore:
 
     async def add_many(self, news: Sequence[NewAsset], now: float) -> Sequence[Asset]:
         """Store several assets, or none of them."""
-        return await self._database.write(
+        added = await self._database.write(
             lambda connection: [_add(connection, new, now) for new in news]
         )
+        self._news.set()
+        return added
 
     async def add_upload(self, new: NewAsset, now: float, *, overwrite: bool = False) -> Asset:
         """Store an upload by ComfyUI's rules: the same bytes under one of its names stay one asset.
@@ -253,7 +258,10 @@ def _add(connection: Connection, new: NewAsset, now: float) -> Asset:
     folder, name = _folder_of(new), new.name
     if _find(connection, folder, name) is not None:
         name = alternative(name, _free_ordinal(connection, folder, name))
-    return _insert(connection, new, name, now)
+    added = _insert(connection, new, name, now)
+    if new.job_id is not None:
+        record_output(connection, added.id, (new.job_id, new.deployment_id), now)
+    return added
 
 
 def _add_upload(connection: Connection, new: NewAsset, now: float, *, overwrite: bool) -> Asset:

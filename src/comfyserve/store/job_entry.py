@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import Conflict, InvalidInput, NotFound, QueueFull
 from comfyserve.domain.job import Job, JobDocuments, JobState
+from comfyserve.domain.webhook import NewWebhook
 from comfyserve.store.keys import (
     FirstAnswer,
     UsedKey,
@@ -26,7 +27,6 @@ from comfyserve.store.rows import (
     encode_text,
     job_from,
 )
-from comfyserve.store.sealing import Sealer
 from comfyserve.store.tables import (
     deployment,
     idempotency,
@@ -36,6 +36,7 @@ from comfyserve.store.tables import (
     job_secret,
 )
 from comfyserve.store.usage import mean_job_seconds
+from comfyserve.store.webhooks import Owner, WebhookSeal, insert_webhook
 
 _RETRY_AFTER_UNKNOWN_S = 5
 _RETRY_AFTER_MOST_S = 60
@@ -66,6 +67,8 @@ class NewJob:
     is_key_single_use: bool = False
     request_digest: str = ""
     answer_node_errors: Mapping[str, Any] = field(default_factory=dict)
+    endpoint_id: str | None = None
+    webhook: NewWebhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ class Entry:
     sealed: bytes | None
     workflow_id: str | None
     now: float
+    webhook: JsonObject | None = None
 
     @classmethod
-    def of(cls, new: NewJob, sealer: Sealer, now: float) -> "Entry":
+    def of(cls, new: NewJob, seal: WebhookSeal, now: float) -> "Entry":
         """Encode `new`. Raises InvalidInput for text that is not valid Unicode."""
-        documents = new.documents
+        documents, sealer = new.documents, seal.sealer
+        owner = Owner(new.deployment_id, new.id, job_id=new.id)
         try:
             return cls(
                 new=new,
@@ -98,6 +103,7 @@ class Entry:
                 sealed=sealer.seal(encode(documents.secrets)) if documents.secrets else None,
                 workflow_id=_workflow_id(documents.extra_data),
                 now=now,
+                webhook=None if new.webhook is None else seal.values(new.webhook, owner),
             )
         except UnicodeEncodeError as error:
             raise InvalidInput(
@@ -264,6 +270,9 @@ def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[
     ]
     if labels:
         connection.execute(_INSERT_LABEL, labels)
+    for entry in entries:
+        if entry.webhook is not None:
+            insert_webhook(connection, entry.webhook, entry.now)
 
 
 def _row(seq: int, entry: Entry, record: Job) -> dict[str, Any]:
@@ -282,6 +291,7 @@ def _row(seq: int, entry: Entry, record: Job) -> dict[str, Any]:
         "attempts": record.attempts,
         "max_attempts": record.max_attempts,
         "workflow_id": entry.workflow_id,
+        "endpoint_id": entry.new.endpoint_id,
     }
 
 

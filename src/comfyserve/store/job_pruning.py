@@ -1,4 +1,4 @@
-"""Old jobs go as a whole: documents, labels, history entry, keys and assets together.
+"""Old jobs go as a whole: documents, labels, history entry, keys, assets and messages together.
 
 The ledger of usage stays: what a GPU did is on record for longer than what it made.
 """
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select
 
 from comfyserve.store.assets import release_assets_of_job
+from comfyserve.store.outbox_entry import delete_of_jobs
 from comfyserve.store.tables import (
     idempotency,
     job,
@@ -48,6 +49,7 @@ def prune(connection: Connection, ended_before: float) -> int:
     for statement in _DELETE_PARTS:
         connection.execute(statement, {"seqs": seqs})
     connection.execute(_DELETE_KEYS, {"seqs": seqs, "ids": ids})
+    delete_of_jobs(connection, ids)
     for job_id in ids:
         release_assets_of_job(connection, job_id)
     connection.execute(_DELETE_JOBS, {"seqs": seqs})

@@ -10,6 +10,7 @@ from comfyserve.domain.job import ACTIVE, Job, JobDocuments, JobError, JobEventK
 from comfyserve.domain.usage import Receipt, SegmentKind
 from comfyserve.store.assets import release_assets_of_job
 from comfyserve.store.job_history import HistoryEntry, record_entry
+from comfyserve.store.outbox_entry import record_change
 from comfyserve.store.rows import JOB_COLUMNS, documents_from, encode_text, job_from, values_of
 from comfyserve.store.tables import deployment, job, job_document, job_secret
 from comfyserve.store.usage import leave_job, switch_segment
@@ -251,6 +252,9 @@ def _store(connection: Connection, changes: Sequence[_Change]) -> bool:
     ended = [{"at": change.seq} for change in changes if change.after.is_terminal]
     if ended:
         connection.execute(_DROP_SECRET, ended)
+    for change in changes:
+        if change.after.state is not change.before.state:
+            record_change(connection, change.after, change.receipt)
     return True
 
 

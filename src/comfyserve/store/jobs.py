@@ -1,7 +1,9 @@
 """The job store: what is accepted, who works on it, how it ended. Each method is one transaction."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
@@ -33,8 +35,8 @@ from comfyserve.store.rows import (
     job_from,
     receipt_from,
 )
-from comfyserve.store.sealing import Sealer
 from comfyserve.store.tables import deployment, job, job_document, job_secret
+from comfyserve.store.webhooks import WebhookSeal
 
 __all__ = [
     "Enqueued",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
 Jobs = list[Job]  # inside the store, `list` is its method
 
 
@@ -112,9 +115,10 @@ _ABANDONED = _ROWS.where(
 class JobStore:
     """Jobs. Times are seconds since the epoch, given by the caller."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, seal: WebhookSeal, news: asyncio.Event) -> None:
         self._database = database
-        self._sealer = sealer
+        self._seal = seal
+        self._news = news
 
     async def enqueue(self, new: NewJob, now: float) -> Enqueued:
         """Accept a job: when this returns it is on disk.
@@ -122,7 +126,7 @@ class JobStore:
         Raises QueueFull, Conflict `idempotency_conflict` for a key that came with another
         request, Conflict `job_exists`, NotFound for an unknown deployment.
         """
-        entry = Entry.of(new, self._sealer, now)
+        entry = Entry.of(new, self._seal, now)
         if new.idempotency_key is None:
             return await self._database.write_item(enqueue_all, entry)
         return await self._database.write(lambda connection: enqueue_keyed(connection, entry))
@@ -139,9 +143,7 @@ class JobStore:
     ) -> Job | None:
         """Take the best queued job, by number and then age. Its replica is busy from now on."""
         claim = Claim(deployment_id, revision_id, replica_id, owner, lease_until)
-        return await self._database.write(
-            lambda connection: job_steps.claim(connection, claim, now)
-        )
+        return await self._step(lambda connection: job_steps.claim(connection, claim, now))
 
     async def renew(self, owner: str, lease_until: float, now: float) -> None:
         """Extend the lease on everything that `owner` holds; it must end after `now`."""
@@ -160,9 +162,7 @@ class JobStore:
 
     async def cancel(self, job_id: str, now: float) -> Job | None:
         """Cancel a job; one that has ended is returned as it is, None if there is no such job."""
-        return await self._database.write(
-            lambda connection: job_steps.cancel(connection, job_id, now)
-        )
+        return await self._step(lambda connection: job_steps.cancel(connection, job_id, now))
 
     async def finish(  # noqa: PLR0913 - one commit holds all that an end leaves behind
         self,
@@ -183,7 +183,7 @@ class JobStore:
         made is deleted. `history`, `summary` and `receipt` are kept if the job ends.
         """
         ending = Ending(owner, attempt, event, error, history, summary, receipt)
-        return await self._database.write(
+        return await self._step(
             lambda connection: job_steps.finish(connection, job_id, ending, now)
         )
 
@@ -337,11 +337,17 @@ class JobStore:
             lambda connection: job_history.delete_entries(connection, deployment_id, prompt_ids)
         )
 
+    async def _step(self, work: Callable[[Connection], T]) -> T:
+        """Write a change of state; whoever delivers webhooks looks after the commit."""
+        made = await self._database.write(work)
+        self._news.set()
+        return made
+
     def _decode(self, data: bytes, sealed: bytes | None) -> JobDocuments:
         documents = documents_from(data)
         if sealed is None:
             return documents
-        return replace(documents, secrets=decode_object(self._sealer.open(sealed)))
+        return replace(documents, secrets=decode_object(self._seal.sealer.open(sealed)))
 
     async def _end_queued(
         self,
@@ -353,7 +359,7 @@ class JobStore:
         """In parts, so that a long queue does not keep other writers waiting."""
         ended: Jobs = []
         while True:
-            some = await self._database.write(
+            some = await self._step(
                 lambda connection: job_steps.end_queued(
                     connection, deployment_id, ending, now, *conditions
                 )

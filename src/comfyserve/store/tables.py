@@ -24,7 +24,7 @@ metadata = MetaData(
 )
 
 # SQLite numbers rows by itself only where the key is declared INTEGER.
-_SEQ = BigInteger().with_variant(Integer, "sqlite")
+SEQ = BigInteger().with_variant(Integer, "sqlite")
 # Only for SQLite here, because naming another dialect imports it (100 ms). The migrations, from
 # which any other database is made, have the same conditions for it.
 _LIVE_NAME = text("state <> 'deleted'")
@@ -103,7 +103,7 @@ Index("ix_replica_state", replica.c.state)
 job = Table(
     "job",
     metadata,
-    Column("seq", _SEQ, primary_key=True),
+    Column("seq", SEQ, primary_key=True),
     Column("id", Text, nullable=False),
     Column("deployment_id", Text, ForeignKey("deployment.id"), nullable=False),
     Column("revision_id", Text, ForeignKey("revision.id"), nullable=False),
@@ -124,6 +124,8 @@ job = Table(
     Column("error", Text),
     Column("receipt", Text),
     Column("workflow_id", Text),
+    # The typed endpoint that it came through, if any.
+    Column("endpoint_id", Text),
 )
 Index("uq_job_id", job.c.id, unique=True)
 Index("ix_job_order", job.c.state, job.c.deployment_id, job.c.number, job.c.seq)
@@ -135,7 +137,7 @@ Index("ix_job_finished_at", job.c.finished_at)
 job_document = Table(
     "job_document",
     metadata,
-    Column("job_seq", _SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
+    Column("job_seq", SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
     Column("document", LargeBinary, nullable=False),
 )
 
@@ -143,14 +145,14 @@ job_document = Table(
 job_secret = Table(
     "job_secret",
     metadata,
-    Column("job_seq", _SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
+    Column("job_seq", SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
 )
 
 job_label = Table(
     "job_label",
     metadata,
-    Column("job_seq", _SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
+    Column("job_seq", SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
@@ -160,10 +162,10 @@ Index("ix_job_label_value", job_label.c.key, job_label.c.value, job_label.c.job_
 job_history = Table(
     "job_history",
     metadata,
-    Column("seq", _SEQ, primary_key=True),
+    Column("seq", SEQ, primary_key=True),
     Column("deployment_id", Text, ForeignKey("deployment.id"), nullable=False),
     Column("prompt_id", Text, nullable=False),
-    Column("job_seq", _SEQ, ForeignKey("job.seq"), nullable=False),
+    Column("job_seq", SEQ, ForeignKey("job.seq"), nullable=False),
     Column("state", Text, nullable=False),
     Column("summary", LargeBinary),
     Column("entry", LargeBinary, nullable=False),
@@ -189,7 +191,7 @@ Index("ix_idempotency_created_at", idempotency.c.created_at)
 usage = Table(
     "usage",
     metadata,
-    Column("seq", _SEQ, primary_key=True),
+    Column("seq", SEQ, primary_key=True),
     Column("replica_id", Text, nullable=False),
     Column("deployment_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -214,7 +216,7 @@ Index("ix_usage_ended_at", usage.c.ended_at)
 asset = Table(
     "asset",
     metadata,
-    Column("seq", _SEQ, primary_key=True),
+    Column("seq", SEQ, primary_key=True),
     Column("id", Text, nullable=False),
     Column("deployment_id", Text, ForeignKey("deployment.id"), nullable=False),
     Column("job_id", Text),
@@ -312,7 +314,7 @@ typed_version = Table(
 secret = Table(
     "secret",
     metadata,
-    Column("seq", _SEQ, primary_key=True),
+    Column("seq", SEQ, primary_key=True),
     Column("name", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", Double, nullable=False),

@@ -9,7 +9,16 @@ from comfyserve.domain.job import Job, JobError, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaState
 from comfyserve.domain.spec import DeploymentSpec
 from comfyserve.domain.usage import Receipt, Totals
+from comfyserve.domain.webhook import (
+    ENDINGS,
+    Delivery,
+    DeliveryState,
+    Secret,
+    Webhook,
+    WebhookEvent,
+)
 from comfyserve.gateway import cost_models, models
+from comfyserve.gateway.webhook_models import DeliveryModel, WebhookModel
 
 NOW = 1_790_000_000.0
 JOB_ID = "3f0c1a52-9d7e-4a0b-8a53-6f1f8b7f2c11"
@@ -151,3 +160,41 @@ def token(secret: str | None = None) -> dict[str, Any]:
         created_at=NOW,
         secret=secret,
     ).model_dump(mode="json")
+
+
+def webhook(secret: str | None = None) -> dict[str, Any]:
+    """A webhook, at its creation with its secret."""
+    made = Webhook(
+        id="wh_1",
+        deployment_id="dp_1",
+        subject="dp_1",
+        url="https://a.example/hook",
+        events=ENDINGS,
+        base_url="",
+        principal="local",
+        created_at=NOW,
+        secrets=(Secret(secret or ""),),
+    )
+    shown = WebhookModel.of(made, "demo", None, shows_secret=secret is not None)
+    return shown.model_dump(mode="json")
+
+
+def delivery(delivery_id: str = "msg_1") -> dict[str, Any]:
+    """A delivery that was given up, with its message."""
+    made = Delivery(
+        id=delivery_id,
+        webhook_id="wh_1",
+        deployment_id="dp_1",
+        job_id="j1",
+        event=WebhookEvent.SUCCEEDED,
+        origin="https://a.example",
+        state=DeliveryState.DEAD,
+        created_at=NOW,
+        queued_at=NOW,
+        attempts=11,
+        next_at=NOW,
+        ended_at=NOW,
+        error="it answered 500",
+    )
+    message = {"type": "job.succeeded"}
+    return DeliveryModel.of(made, "demo", message).model_dump(mode="json")

@@ -179,6 +179,8 @@ async def file_door(
             histories=cast(Any, None),
             listeners=listeners,
             budgets=cast(Any, None),
+            outside=cast(Any, None),
+            courier=cast(Any, None),
         )
         target = Target(
             deployment=deployment,

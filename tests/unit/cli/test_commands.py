@@ -72,6 +72,29 @@ def test_status_of_one_shows_why_it_cannot_start(control: ControlServer, cli: Cl
         (["job", "show", "j"], "GET", "/jobs/j", answers.job()),
         (["usage"], "GET", "/usage", answers.usage()),
         (["token", "list"], "GET", "/tokens", {"tokens": [answers.token()]}),
+        (["webhook", "list"], "GET", "/webhooks", {"webhooks": [answers.webhook()]}),
+        (["webhook", "show", "wh_1"], "GET", "/webhooks/wh_1", answers.webhook()),
+        (
+            ["webhook", "create", "https://a.example"],
+            "POST",
+            "/webhooks",
+            answers.webhook("whsec_x"),
+        ),
+        (
+            ["webhook", "rotate", "wh_1"],
+            "POST",
+            "/webhooks/wh_1/rotate",
+            answers.webhook("whsec_x"),
+        ),
+        (["webhook", "secret"], "GET", "/webhook-secret", {"secret": "whsec_x"}),
+        (["webhook", "test", "wh_1"], "POST", "/webhooks/wh_1/test", {"delivered": True}),
+        (["webhook", "show", "msg_1"], "GET", "/webhook-deliveries/msg_1", answers.delivery()),
+        (
+            ["webhook", "deliveries"],
+            "GET",
+            "/webhook-deliveries",
+            {"deliveries": [answers.delivery()], "next_cursor": "msg_1"},
+        ),
         (["token", "create", "ci"], "POST", "/tokens", answers.token("cs_secret")),
     ],
 )
@@ -396,3 +419,35 @@ def test_a_bare_interpreter_name_is_looked_up_here(control: ControlServer, cli: 
     cli("deploy", "studio", "--comfyui-dir", "x", "--python", "sh")
     assert control.seen[0].json["engine"]["python"].endswith("/sh")
     assert json.dumps(control.seen[0].json).count("/sh") == 1
+
+
+def test_a_webhook_that_does_not_take_its_test_fails_the_command(
+    control: ControlServer, cli: Cli
+) -> None:
+    said = {"delivered": False, "status": 500, "error": "it answered 500"}
+    control.on("POST", "/api/v1/webhooks/wh_1/test", said)
+    ran = cli("webhook", "test", "wh_1")
+    assert (ran.code, ran.out) == (ExitCode.FAILED, "")
+    assert "it answered 500" in ran.err
+
+
+def test_replay_takes_deliveries_or_all_that_are_dead(control: ControlServer, cli: Cli) -> None:
+    control.on("GET", "/api/v1/webhooks/wh_1", answers.webhook())
+    dead = {"deliveries": [answers.delivery(), answers.delivery("msg_2")], "next_cursor": None}
+    control.on("GET", "/api/v1/webhook-deliveries", dead)
+    for name in ("msg_1", "msg_2"):
+        control.on("POST", f"/api/v1/webhook-deliveries/{name}/replay", answers.delivery(name))
+    assert "2 will be delivered again" in cli("webhook", "replay", "--dead", "wh_1").err
+    (asked,) = control.requests("GET", "/api/v1/webhook-deliveries")
+    assert asked.query["state"] == ["dead"]
+    assert "1 will be delivered again" in cli("webhook", "replay", "msg_2").err
+    assert cli("webhook", "replay").code == ExitCode.USAGE
+
+
+def test_a_webhook_is_removed_only_when_somebody_says_so(control: ControlServer, cli: Cli) -> None:
+    control.on("GET", "/api/v1/webhooks/wh_1", answers.webhook())
+    control.on("DELETE", "/api/v1/webhooks/wh_1", Scripted(204))
+    ran = cli("webhook", "rm", "wh_1")
+    assert (ran.code, "--yes" in ran.err) == (ExitCode.USAGE, True)
+    assert control.requests("DELETE", "/api/v1/webhooks/wh_1") == []
+    assert cli("webhook", "rm", "wh_1", "--yes").code == 0

@@ -27,10 +27,10 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 COMMANDS = dict(walk(cli))
-DESTRUCTIVE = {"rm", "endpoint rm", "secret delete", "token revoke"}
+DESTRUCTIVE = {"rm", "endpoint rm", "secret delete", "token revoke", "webhook rm"}
 NO_DATA = {
     "logs", "rm", "serve", "serve-dev", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
-    "secret create", "secret delete", "secret modify",
+    "secret create", "secret delete", "secret modify", "webhook rm",
 }  # fmt: skip
 """Commands without JSON: they print a log, nothing, or (the server) its address."""
 

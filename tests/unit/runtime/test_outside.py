@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from comfyserve.domain.errors import FetchFailed, PayloadTooLarge, UrlRefused
 from comfyserve.domain.outside import OutsidePolicy
-from comfyserve.runtime.outside import FetchLimits, Outside
+from comfyserve.runtime.outside import FetchLimits, Outside, Posted
 
 LOOPBACK = OutsidePolicy.of("127.0.0.1, ::1")
 SMALL = FetchLimits(size_bytes=1000, timeout_s=20)
@@ -56,7 +56,8 @@ class Site:
         self.seen.append(request)
         match request.path:
             case "/ok":
-                return web.Response(body=b"x" * 900, content_type="image/png")
+                headers = {"Retry-After": "7"}
+                return web.Response(body=b"x" * 900, content_type="image/png", headers=headers)
             case "/part" | "/large":
                 is_part = request.path == "/part"
                 return web.Response(body=b"x" * 1001, status=206 if is_part else 200)
@@ -232,6 +233,6 @@ async def test_a_timeout_of_the_reader_stays_his_own(site: Site) -> None:
 async def test_a_post_tells_the_status_and_follows_nothing(site: Site) -> None:
     async with outside() as client:
         url = site.url("/to?url=/ok")
-        assert await client.post(url, b"{}", {"X-A": "1"}, timeout_s=20) == 307
-        assert await client.post(site.url("/ok"), b"{}", {}, timeout_s=20) == 200
+        assert await client.post(url, b"{}", {"X-A": "1"}, timeout_s=20) == Posted(307)
+        assert await client.post(site.url("/ok"), b"{}", {}, timeout_s=20) == Posted(200, 7.0)
     assert [request.method for request in site.seen] == ["POST", "POST"]

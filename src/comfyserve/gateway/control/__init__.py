@@ -18,6 +18,7 @@ from comfyserve.gateway.control import (
     secrets,
     sources,
     usage,
+    webhooks,
     workflows,
 )
 from comfyserve.gateway.errors import control_error
@@ -59,6 +60,7 @@ def control_app(gateway: Gateway) -> FastAPI:
         jobs,
         secrets,
         sources,
+        webhooks,
     ):
         app.include_router(
             part.router,

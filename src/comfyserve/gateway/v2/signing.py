@@ -3,8 +3,6 @@
 Deleting the asset revokes them all.
 """
 
-import base64
-import hashlib
 import hmac
 import re
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
+from comfyserve.domain.signing import signature_of, signed_query
 from comfyserve.gateway.auth import READ, Principal
 
 LIFETIME_S = 3600
@@ -28,7 +27,7 @@ class UrlSigner:
 
     def query(self, asset_id: str, expires_at: int) -> str:
         """The query of a URL that is good until `expires_at` (seconds since the epoch)."""
-        return f"exp={expires_at}&sig={self._signature(asset_id, expires_at)}"
+        return signed_query(self.key, asset_id, expires_at)
 
     def bearer(self, scope: Scope, now: float) -> Principal | None:
         """Who may read just this asset, because its URL is signed; None if it is not (any more)."""
@@ -46,10 +45,5 @@ class UrlSigner:
             return None
         if len(expiry) > _MAX_DIGITS or int(expiry) < now:
             return None
-        right = self._signature(found[1], int(expiry))
+        right = signature_of(self.key, found[1], int(expiry))
         return BEARER if hmac.compare_digest(signature.encode(), right.encode()) else None
-
-    def _signature(self, asset_id: str, expires_at: int) -> str:
-        message = f"{asset_id}\n{expires_at}".encode()
-        digest = hmac.new(self.key, message, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

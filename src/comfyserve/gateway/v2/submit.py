@@ -18,6 +18,7 @@ from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import read_body
 from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.input_files import list_input_files
+from comfyserve.gateway.job_webhook import read_webhook
 from comfyserve.gateway.v2.errors import invalid_request
 from comfyserve.gateway.v2.fields import (
     read_idempotency_key,
@@ -77,6 +78,7 @@ async def submit_job(call: Call) -> Response:
             idempotency_key=None if key is None else key.key,
             is_key_single_use=True,
             request_digest=submission.digest,
+            webhook=read_webhook(call.request),
         ),
         call.now,
     )
