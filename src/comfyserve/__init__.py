@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from comfyserve.sdk import App as App
     from comfyserve.sdk import Image as Image
+    from comfyserve.sdk import Output as Output
     from comfyserve.sdk import Pod as Pod
     from comfyserve.sdk import PodInstance as PodInstance
     from comfyserve.sdk import Secret as Secret

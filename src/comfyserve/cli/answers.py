@@ -333,3 +333,18 @@ class EndpointVersions:
     """All versions of a typed endpoint, the newest first."""
 
     versions: tuple[EndpointVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to an output that needs no token."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How often the links to an output have been revoked."""
+
+    revoked: int

@@ -76,6 +76,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("deployment", "deployment", "List deployments, wake them."),
             Entry("endpoint", "endpoint", "List endpoints, roll them back."),
             Entry("job", "job", "List, show and cancel jobs."),
+            Entry("output", "output", "Make links to outputs, revoke them."),
             Entry("replica", "replica", "List and stop replicas."),
             Entry("secret", "secret", "Set, list and delete secrets."),
             Entry("token", "token", "Make, list and revoke tokens."),

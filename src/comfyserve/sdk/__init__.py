@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from comfyserve.sdk.app import App as App
     from comfyserve.sdk.app import asgi as asgi
     from comfyserve.sdk.image import Image as Image
+    from comfyserve.sdk.output import Output as Output
     from comfyserve.sdk.pod import Pod as Pod
     from comfyserve.sdk.pod import PodInstance as PodInstance
     from comfyserve.sdk.request_context import context as context
@@ -20,6 +21,7 @@ EXPORTS = {
     "App": "app",
     "Image": "image",
     "Pod": "pod",
+    "Output": "output",
     "PodInstance": "pod",
     "Secret": "secret",
     "Volume": "volume",

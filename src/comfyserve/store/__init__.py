@@ -13,6 +13,7 @@ from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.endpoints import EndpointStore
 from comfyserve.store.engine import Database
 from comfyserve.store.jobs import JobStore
+from comfyserve.store.links import LinkStore
 from comfyserve.store.outbox import OutboxStore
 from comfyserve.store.references import ReferenceStore
 from comfyserve.store.replicas import ReplicaStore
@@ -39,6 +40,7 @@ class Store:
     usage: UsageStore
     budgets: BudgetStore
     assets: AssetStore
+    links: LinkStore
     references: ReferenceStore
     tokens: TokenStore
     secrets: SecretStore
@@ -88,6 +90,7 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             usage=UsageStore(database),
             budgets=BudgetStore(database),
             assets=AssetStore(database, news),
+            links=LinkStore(database),
             references=ReferenceStore(database),
             tokens=TokenStore(database),
             secrets=SecretStore(database, Sealer(derive_key(key, "secrets"))),

@@ -27,8 +27,17 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 COMMANDS = dict(walk(cli))
-DESTRUCTIVE = {"rm", "endpoint rm", "secret delete", "token revoke", "webhook rm"}
+DESTRUCTIVE = {
+    "rm",
+    "endpoint rm",
+    "secret delete",
+    "token revoke",
+    "webhook rm",
+    "output revoke",
+    "output rm",
+}
 NO_DATA = {
+    "output revoke", "output rm",
     "logs", "rm", "serve", "serve-dev", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
     "secret create", "secret delete", "secret modify", "webhook rm",
 }  # fmt: skip

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from comfyserve.domain.errors import NotFound
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.gateway.answers import empty, json_response
-from comfyserve.gateway.content_types import UNKNOWN, is_markup, is_page
+from comfyserve.gateway.content_headers import file_headers
+from comfyserve.gateway.content_types import UNKNOWN
 from comfyserve.gateway.context import read_body
 from comfyserve.gateway.errors import Refusal
-from comfyserve.gateway.files import disposition
 from comfyserve.gateway.forms import Form, received_form
 from comfyserve.gateway.serving import OpenFile, send_file
 from comfyserve.gateway.v2.errors import invalid_request
@@ -182,15 +182,7 @@ def _unknown(asset_id: str) -> NotFound:
 
 
 def _content_headers(call: Call, asset: Asset) -> dict[str, str]:
-    """Content headers that keep a file from acting as a page of the gateway's origin."""
     content_type = asset.content_type or UNKNOWN
     if asset.job_id is not None:
         content_type = str(output_json(asset, call.links)["content_type"])
-    is_active = is_page(content_type) or is_markup(content_type)
-    headers = {
-        "content-type": UNKNOWN if is_page(content_type) else content_type,
-        "content-disposition": disposition(asset.name, "attachment; " if is_active else "inline; "),
-        "x-content-type-options": "nosniff",
-        "cache-control": "private, no-cache",
-    }
-    return {**headers, "content-security-policy": "sandbox"} if is_active else headers
+    return file_headers(asset.name, content_type)
