@@ -27,6 +27,7 @@ from comfyserve.runtime.launchers.local import LocalLauncher
 from comfyserve.runtime.outside import Outside
 from comfyserve.runtime.runtime import Runtime
 from comfyserve.runtime.supervisor import Parts
+from comfyserve.runtime.volumes import VolumeModels
 from comfyserve.settings import Settings
 from comfyserve.store import open_store
 from comfyserve.store.home import HomeLock
@@ -112,6 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             budgets=budgets,
             outside=outside,
             courier=courier,
+            volumes=VolumeModels(home, clock),
         )
         await listeners.serve(GatewayApp(gateway), listener)
         for deployment in runtime.deployments:

@@ -58,6 +58,13 @@ _SLACK_S = 120.0
     help="Environment of the engine, which is otherwise clean. Repeatable.",
 )
 @option(
+    "--volume",
+    "volumes",
+    metavar="NAME:PATH",
+    multiple=True,
+    help="Mount a volume, made if it is new: weights:models/checkpoints. Repeatable.",
+)
+@option(
     "--secret",
     "secrets",
     metavar="NAME",

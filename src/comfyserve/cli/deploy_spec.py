@@ -27,6 +27,7 @@ class Order:
     args: tuple[str, ...]
     env: tuple[str, ...]
     secrets: tuple[str, ...]
+    volumes: tuple[str, ...]
     min_replicas: int | None
     max_replicas: int | None
     idle_timeout: float | None
@@ -65,6 +66,7 @@ def make_spec(order: Order) -> dict[str, Any]:
         "port": order.port,
         "allow_routes": list(order.allow_routes),
         "secrets": list(dict.fromkeys(order.secrets)),
+        "volumes": [_volume(text) for text in order.volumes],
     }
     return {key: value for key, value in spec.items() if value not in ({}, [], None)}
 
@@ -105,6 +107,20 @@ def _interpreter(text: str) -> str:
     if "/" in text or text.startswith("~"):
         return _absolute(Path(text))
     return shutil.which(text) or text
+
+
+def _volume(text: str) -> dict[str, str]:
+    name, colon, path = text.partition(":")
+    if not (name and colon and path):
+        raise click.UsageError(
+            f"--volume takes NAME:PATH, as in weights:models/checkpoints, not '{text}'"
+        )
+    if "://" in text:
+        raise click.UsageError(
+            f"'{text}' is a bucket, which no engine of this version can mount: copy what is needed "
+            "to a volume, with `comfyserve volume cp`"
+        )
+    return {"name": name, "mount_path": path}
 
 
 def _given(**values: object) -> dict[str, Any]:

@@ -81,6 +81,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("secret", "secret", "Set, list and delete secrets."),
             Entry("token", "token", "Make, list and revoke tokens."),
             Entry("webhook", "webhook", "Tell URLs of jobs; replay what they missed."),
+            Entry("volume", "volume", "Make, list, fill and delete volumes."),
             Entry("usage", "usage", "Show where the seconds of the replicas went."),
             Entry("estimate", "estimate", "Say what a workflow would take and cost."),
             Entry("simulate", "simulate", "Say what the same traffic would have cost otherwise."),

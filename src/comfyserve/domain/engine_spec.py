@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from comfyserve.domain.errors import InvalidInput
+from comfyserve.domain.volume import check_volume_name
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HANDLER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VOLUME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
 class EngineKind(StrEnum):
@@ -122,15 +122,22 @@ def check_volumes(engine: EngineSpec, volumes: Sequence[VolumeMount]) -> None:
     """Raise InvalidInput unless each volume has a place of its own below the working directory."""
     paths = [mount_parts(volume) for volume in volumes]
     for volume, parts in zip(volumes, paths, strict=True):
-        require(
-            bool(_VOLUME.fullmatch(volume.name)), f"'{volume.name[:80]}' cannot be a volume's name"
-        )
+        check_volume_name(volume.name)
         require(
             sum(parts == other[: len(parts)] for other in paths) == 1,
             f"another volume is mounted at or below '{volume.mount_path}'",
         )
-    if volumes:
-        require(engine.kind in PLAIN_KINDS, "volumes go with engine command or app")
+        if engine.kind is EngineKind.COMFYUI:
+            require(
+                parts[0] == "models" and len(parts) <= 2,
+                f"ComfyUI takes models from a volume, folder by folder: mount '{volume.name}' at "
+                f"'models' or 'models/FOLDER' (as in models/checkpoints), not at "
+                f"'{volume.mount_path}'",
+            )
+    require(
+        not volumes or engine.kind is not EngineKind.EMBEDDED,
+        "the embedded engine has no use for volumes",
+    )
 
 
 def check_variables(names: Sequence[str]) -> None:

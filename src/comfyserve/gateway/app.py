@@ -139,7 +139,7 @@ class GatewayApp:
         deployment = found.deployment
         target = Target(
             deployment=deployment,
-            snapshot=await gateway.runtime.snapshot(deployment.revision.snapshot_digest),
+            snapshot=await gateway.snapshot(deployment),
             input_dir=gateway.runtime.input_dir(deployment.id),
         )
         scope["path"] = found.path

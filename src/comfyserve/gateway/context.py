@@ -21,6 +21,7 @@ from comfyserve.runtime.deploy import Deployer
 from comfyserve.runtime.outside import Outside
 from comfyserve.runtime.runtime import Runtime
 from comfyserve.runtime.snapshot import Snapshot
+from comfyserve.runtime.volumes import VolumeModels
 from comfyserve.settings import Settings
 from comfyserve.store import Store
 
@@ -40,6 +41,13 @@ class Gateway:
     budgets: Budgets
     outside: Outside
     courier: Courier
+    volumes: VolumeModels
+
+    async def snapshot(self, deployment: Deployment) -> Snapshot:
+        """What the deployment's engine said of itself, with the models that are on its volumes now."""
+        revision = deployment.revision
+        recorded = await self.runtime.snapshot(revision.snapshot_digest)
+        return await self.volumes.current(revision.snapshot_digest, recorded, revision.spec)
 
 
 @dataclass(frozen=True, slots=True)

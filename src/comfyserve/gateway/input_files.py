@@ -1,29 +1,22 @@
 """The files that lie in a deployment's input directory now, and `/object_info` that lists them."""
 
-import asyncio
-import os
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from comfyserve.clock import SystemClock
+from comfyserve.runtime.listings import list_files
 from comfyserve.runtime.snapshot import Snapshot
 from comfyserve.workflow.input_files import offered_files, upload_kind
-from comfyserve.workflow.specs import InputSpec, input_spec
-
-# Directory times may be this coarse: what was read so soon after a change may miss the next one.
-_SETTLED_S = 2.0
-_MAX_FILES = 100_000
+from comfyserve.workflow.specs import InputSpec, declared_with, input_spec
 
 
 async def list_input_files(input_dir: Path) -> frozenset[str]:
     """Names relative to the directory (`cat.png`, `sub/cat.png`); the same object while unchanged."""
-    return await asyncio.to_thread(_listing_of(input_dir).read)
+    return await list_files(input_dir)
 
 
 def loads_files(snapshot: Snapshot, prompt: object) -> bool:
@@ -44,82 +37,6 @@ def patch_object_info(snapshot: Snapshot, files: frozenset[str]) -> bytes:
 def patch_object_info_of(snapshot: Snapshot, name: str, files: frozenset[str]) -> dict[str, Any]:
     """The same of one node class; empty for one that is not there."""
     return _recorded(snapshot.object_info).one(name, files)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was there, and the times by which to tell that it is still so."""
-
-    files: frozenset[str]
-    times_ns: Mapping[str, int]
-    is_settled: bool
-
-    def is_current(self) -> bool:
-        return self.is_settled and all(
-            _changed_ns(path) == changed for path, changed in self.times_ns.items()
-        )
-
-
-class _Listing:
-    """The files beneath one directory, read again only when a directory changed. Blocks."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._seen: _Seen | None = None
-
-    def read(self) -> frozenset[str]:
-        """All files, links to files included, up to a bound."""
-        seen = self._seen
-        if seen is None or not seen.is_current():
-            now_ns = int(SystemClock().now() * 1e9)
-            times_ns: dict[str, int] = {}
-            files = frozenset(islice(_walk(str(self._root), times_ns), _MAX_FILES))
-            is_settled = now_ns - max(times_ns.values()) > _SETTLED_S * 1e9
-            fresh = _Seen(files, times_ns, is_settled)
-            # The same object tells callers that what they made of it still holds.
-            seen = replace(fresh, files=seen.files) if seen and seen.files == files else fresh
-            self._seen = seen
-        return seen.files
-
-
-def _walk(root: str, times_ns: dict[str, int]) -> Iterator[str]:
-    ahead = [(root, "")]
-    while ahead:
-        directory, prefix = ahead.pop()
-        times_ns[directory] = _changed_ns(directory)
-        for entry in _entries(directory):
-            if entry.is_dir(follow_symlinks=False):
-                ahead.append((entry.path, f"{prefix}{entry.name}/"))
-            elif entry.is_file():
-                yield prefix + entry.name
-
-
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return [entry for entry in entries if _is_text(entry.name)]
-    except OSError:
-        return []
-
-
-def _changed_ns(directory: str) -> int:
-    try:
-        return os.stat(directory).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=1024)
-def _listing_of(root: Path) -> _Listing:
-    return _Listing(root)
 
 
 class _Recorded:
@@ -165,7 +82,7 @@ class _Loader:
         """The entry with these files."""
         sections = dict(self.entry["input"])
         for spec in self.inputs:
-            patched = _with_choices(spec, list(offered_files(self.name, spec, files)))
+            patched = declared_with(spec, list(offered_files(self.name, spec, files)))
             sections[spec.section] = {**sections[spec.section], spec.name: patched}
         return {**self.entry, "input": sections}
 
@@ -190,12 +107,6 @@ def _loader(name: str, raw: msgspec.Raw) -> _Loader | None:
 
 def _lists(spec: InputSpec) -> bool:
     return spec.is_listed or isinstance(spec.options.get("options"), list)
-
-
-def _with_choices(spec: InputSpec, choices: list[str]) -> list[Any]:
-    if spec.is_listed:
-        return [choices, *spec.raw[1:]]
-    return [spec.raw[0], {**spec.options, "options": choices}, *spec.raw[2:]]
 
 
 @lru_cache(maxsize=64)

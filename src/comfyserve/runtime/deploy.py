@@ -15,6 +15,7 @@ from comfyserve.domain.spec import DeploymentSpec, EngineKind, check_name
 from comfyserve.runtime.engines import check_engine, explain_failure, failed_imports, find_python
 from comfyserve.runtime.runtime import Runtime, new_id
 from comfyserve.runtime.snapshot import Snapshot, record
+from comfyserve.runtime.volumes import list_volumes, prepare_volumes, recorded_with
 
 log = structlog.get_logger()
 
@@ -59,10 +60,13 @@ class Deployer:
             await self._runtime.parts.store.secrets.require(spec.secrets)
             spec = await self._settle(spec)
             store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
+            home = self._runtime.parts.settings.home_path
+            await prepare_volumes(store, home, spec, now)
             existing = await store.deployments.by_name(name)
             deployment_id = existing.id if existing else new_id(Prefix.DEPLOYMENT)
             revision_id = new_id(Prefix.REVISION)
             snapshot, warnings = await self._record(deployment_id, revision_id, spec)
+            snapshot = recorded_with(snapshot, await list_volumes(home, spec))
             blob = await store.blobs.put_bytes(snapshot.encode())
             revision = Revision(
                 id=revision_id,

@@ -10,6 +10,7 @@ from comfyserve.domain.engine_spec import PLAIN_KINDS
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.spec import DeploymentSpec, EngineKind
 from comfyserve.runtime.launchers.base import Confine, LaunchSpec
+from comfyserve.runtime.volumes import extra_model_paths, volume_directories
 from comfyserve.settings import Settings
 
 _IMPORT_FAILED = re.compile(r"\(IMPORT FAILED\):?\s*(?P<path>.+)$")
@@ -79,7 +80,8 @@ def launch_spec(
         cwd = str(input_dir)
     else:
         command = (find_python(spec), "-u", "main.py")
-        cwd, extra = str(Path(engine.comfyui_dir or "").absolute()), _comfyui_options(spec)
+        cwd = str(Path(engine.comfyui_dir or "").absolute())
+        extra = (*_comfyui_options(spec), *_volume_options(pool, spec, directory, settings))
     return LaunchSpec(
         pool=pool,
         argv=(*command, *directories, *extra, *engine.args),
@@ -92,7 +94,9 @@ def launch_spec(
             str(input_dir),
             str(cache_dir),
             *_writable_of(spec),
+            *(str(path) for _, path in volume_directories(settings.home_path, spec)),
         ),
+        readable=(str(_paths_file(pool, directory)),) if spec.volumes else (),
         hidden=(str(settings.home_path),),
         confine=Confine(settings.confine),
         log_limit_bytes=settings.log_limit_bytes,
@@ -111,6 +115,23 @@ def _comfyui_options(spec: DeploymentSpec) -> tuple[str, ...]:
         # Its default is one file in the installation, which replicas would fight over.
         options += ["--database-url", "sqlite:///{replica_dir}/user/comfyui.db"]
     return tuple(options)
+
+
+def _volume_options(
+    pool: str, spec: DeploymentSpec, directory: Path, settings: Settings
+) -> tuple[str, ...]:
+    """Models on volumes are shown by a file of paths: the installation stays untouched."""
+    if not spec.volumes:
+        return ()
+    path = _paths_file(pool, directory)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(extra_model_paths(settings.home_path, spec), "utf-8")
+    fresh.replace(path)
+    return ("--extra-model-paths-config", str(path))
+
+
+def _paths_file(pool: str, directory: Path) -> Path:
+    return directory / f"model-paths-{pool}.json"
 
 
 def _writable_of(spec: DeploymentSpec) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ _RECORDED = (
     "/internal/folder_paths",
 )
 _RECORD_TIMEOUT_S = 120.0
+VOLUME_FILES = "/comfyserve/volume_files"
+"""No path of an engine: which files lay on the deployment's volumes at the recording."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,26 @@ class Snapshot:
             str(name): tuple(str(path) for path in _directories(entry))
             for name, entry in told.items()
         }
+
+    @cached_property
+    def model_lists(self) -> Mapping[str, frozenset[str]]:
+        """The files of each model folder, as `/models/FOLDER` listed them."""
+        lists = {
+            path.removeprefix("/models/"): self.answer(path)
+            for path in self.answers
+            if path.startswith("/models/")
+        }
+        return {
+            folder: frozenset(name for name in names if isinstance(name, str))
+            for folder, names in lists.items()
+            if isinstance(names, list)
+        }
+
+    @cached_property
+    def volume_files(self) -> Mapping[str, frozenset[str]]:
+        """The files that lay on volumes at the recording, by volume."""
+        told = self.answer(VOLUME_FILES) or {}
+        return {name: frozenset(files) for name, files in told.items()}
 
     def answer(self, path: str) -> Any:  # noqa: ANN401 - the JSON border
         """The recorded answer to `path`, decoded; None if the engine does not have that path."""

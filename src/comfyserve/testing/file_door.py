@@ -35,6 +35,7 @@ from comfyserve.gateway.errors import native_error
 from comfyserve.gateway.listeners import Listeners, bind
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.snapshot import Snapshot
+from comfyserve.runtime.volumes import VolumeModels
 from comfyserve.settings import Settings
 from comfyserve.store import Store, open_store
 from comfyserve.store.assets import Asset, NewAsset
@@ -181,6 +182,7 @@ async def file_door(
             budgets=cast(Any, None),
             outside=cast(Any, None),
             courier=cast(Any, None),
+            volumes=VolumeModels(home, SystemClock()),
         )
         target = Target(
             deployment=deployment,

@@ -173,3 +173,10 @@ def with_choices(spec: InputSpec, choices: tuple[str, ...]) -> InputSpec:
 
 def _texts(choices: tuple[Any, ...] | None) -> frozenset[str]:
     return frozenset(choice for choice in choices or () if isinstance(choice, str))
+
+
+def declared_with(spec: InputSpec, choices: list[Any]) -> list[Any]:
+    """The spec of a combo as `/object_info` gives it, offering other choices."""
+    if spec.is_listed:
+        return [choices, *spec.raw[1:]]
+    return [spec.raw[0], {**spec.options, "options": choices}, *spec.raw[2:]]

@@ -35,11 +35,14 @@ DESTRUCTIVE = {
     "webhook rm",
     "output revoke",
     "output rm",
+    "volume delete",
+    "volume rm",
 }
 NO_DATA = {
     "output revoke", "output rm",
     "logs", "rm", "serve", "serve-dev", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
     "secret create", "secret delete", "secret modify", "webhook rm",
+    "volume cp", "volume create", "volume delete", "volume mv", "volume rm",
 }  # fmt: skip
 """Commands without JSON: they print a log, nothing, or (the server) its address."""
 

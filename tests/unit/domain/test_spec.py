@@ -34,6 +34,11 @@ def mounts(*pairs: tuple[str, str]) -> DeploymentSpec:
     return DeploymentSpec(engine=command("serve"), volumes=volumes)
 
 
+def comfyui_with(mount_path: str) -> DeploymentSpec:
+    engine = EngineSpec(EngineKind.COMFYUI, "/opt/ComfyUI")
+    return DeploymentSpec(engine=engine, volumes=(VolumeMount("weights", mount_path),))
+
+
 def test_the_defaults_make_sense() -> None:
     DeploymentSpec().check()
 
@@ -74,13 +79,16 @@ def test_the_defaults_make_sense() -> None:
         (DeploymentSpec(inputs={}), "inputs"),
         (DeploymentSpec(secrets=("A=B",)), "environment variable"),
         (DeploymentSpec(engine=EngineSpec(env={"": "x"})), "environment variable"),
-        (mounts(("../x", "a")), "volume's name"),
+        (mounts(("../x", "a")), "name of a volume"),
         (mounts(("v", "/models")), "'./models'"),
         (mounts(("v", "a/../b")), "'./models'"),
         (mounts(("v", "./")), "'./models'"),
         (mounts(("v", "models"), ("w", "./models/loras")), "at or below"),
         (mounts(("v", "models"), ("w", "models/")), "at or below"),
-        (DeploymentSpec(volumes=(VolumeMount("v", "m"),)), "volumes go with"),
+        (DeploymentSpec(volumes=(VolumeMount("v", "m"),)), "no use for volumes"),
+        (comfyui_with("custom_nodes"), "models/FOLDER"),
+        (comfyui_with("models/loras/styles"), "models/FOLDER"),
+        (DeploymentSpec(engine=EngineSpec(env={"A": "1"}), secrets=("A",)), "both in env"),
         (
             DeploymentSpec(
                 engine=command("serve", container_port=8000), scaling=Scaling(max_replicas=2)

@@ -19,6 +19,7 @@ from comfyserve.gateway.control import (
     secrets,
     sources,
     usage,
+    volumes,
     webhooks,
     workflows,
 )
@@ -63,6 +64,7 @@ def control_app(gateway: Gateway) -> FastAPI:
         secrets,
         sources,
         webhooks,
+        volumes,
     ):
         app.include_router(
             part.router,

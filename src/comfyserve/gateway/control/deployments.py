@@ -101,7 +101,7 @@ async def get_catalog(name: str, gateway: Parts, caller: Caller) -> Response:
     """The node catalog that was recorded when the revision was made."""
     deployment = await gateway.deployer.find(name)
     caller.require(READ, deployment.id)
-    snapshot = await gateway.runtime.snapshot(deployment.revision.snapshot_digest)
+    snapshot = await gateway.snapshot(deployment)
     return raw_json(snapshot.object_info)
 
 

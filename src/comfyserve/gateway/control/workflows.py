@@ -56,7 +56,7 @@ async def check_workflow(
     deployment = await gateway.deployer.find(name)
     caller.require(READ, deployment.id)
     data = await read_body(request, gateway.settings.max_body_bytes)
-    snapshot = await gateway.runtime.snapshot(deployment.revision.snapshot_digest)
+    snapshot = await gateway.snapshot(deployment)
     files = await list_input_files(gateway.runtime.input_dir(deployment.id))
     catalog = snapshot.catalog_with(files)
     # In a thread: it may take a while, and others are not to be kept waiting.

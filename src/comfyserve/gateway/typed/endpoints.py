@@ -109,7 +109,7 @@ async def misfits(gateway: Gateway, deployment: Deployment, loaded: Loaded) -> t
 
 async def current_catalog(gateway: Gateway, deployment: Deployment) -> NodeCatalog:
     """The node classes of a deployment, with the input files of now."""
-    snapshot = await gateway.runtime.snapshot(deployment.revision.snapshot_digest)
+    snapshot = await gateway.snapshot(deployment)
     return snapshot.catalog_with(await list_input_files(gateway.runtime.input_dir(deployment.id)))
 
 

@@ -68,6 +68,11 @@ _BY_WORD = (
 )
 
 
+def is_known_folder_input(class_type: str, name: str) -> bool:
+    """Whether an input of that name (of that class) is known to list a folder, whatever it lists."""
+    return (class_type, name) in _BY_CLASS or name in _BY_NAME
+
+
 def is_model_name(value: object) -> bool:
     """Whether a value names a model file."""
     return isinstance(value, str) and len(value) < 500 and value.lower().endswith(ENDINGS)
