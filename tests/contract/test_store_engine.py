@@ -134,6 +134,12 @@ async def test_items_side_by_side_are_done_by_one_call(database: Database) -> No
     assert await _notes(database) == ["a0", "a1", "a2", "a3", "a4", "between", "b0", "b1", "b2"]
 
 
+async def test_what_one_turn_of_the_loop_hands_in_stays_together(database: Database) -> None:
+    notes = Notes()
+    await asyncio.gather(*(database.write_item(notes, f"a{n}") for n in range(5)))
+    assert notes.sizes == [5]
+
+
 async def test_an_item_that_cannot_be_done_undoes_only_itself(database: Database) -> None:
     notes = Notes()
     async with _held_writer(database):

@@ -42,6 +42,7 @@ class Database:
     def __init__(self, url: str, *, readers: int = 2) -> None:
         self._path = _path_of(url)
         self._reader_count = readers
+        self._turn: list[_Ticket[Any]] = []
         self._writes: Lane = SimpleQueue()
         self._reads: Lane = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -67,6 +68,7 @@ class Database:
     async def aclose(self) -> None:
         """Finish what was handed in, then close. Twice is fine."""
         self._is_open = False
+        self._end_turn()
         threads, self._threads = self._threads, []
         await asyncio.to_thread(self._stop, threads)
 
@@ -75,7 +77,7 @@ class Database:
 
         Raises what `work` raised, with nothing changed; StorageFull if the disk is.
         """
-        return await self._hand_in(self._writes, work)
+        return await self._write(work)
 
     async def write_item(self, batch: Batch[I, T], item: I) -> T:
         """As `write`, by a function that does all items that wait side by side at once.
@@ -83,20 +85,36 @@ class Database:
         It gives a result for each item, in their order; if it raises, it is called anew for each
         item alone.
         """
-        return await self._hand_in(self._writes, lambda c: batch(c, (item,))[0], (batch, item))
+        return await self._write(lambda c: batch(c, (item,))[0], (batch, item))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` over one snapshot of what is committed."""
-        return await self._hand_in(self._reads, work)
+        loop = self._opened()
+        future: asyncio.Future[T] = loop.create_future()
+        self._reads.put(_Ticket(work, future))
+        return await future
 
-    async def _hand_in(
-        self, lane: "Lane", work: Work[T], share: tuple[Batch[Any, T], Any] | None = None
-    ) -> T:
+    async def _write(self, work: Work[T], share: tuple[Batch[Any, T], Any] | None = None) -> T:
+        """Hand it in at the end of this turn of the loop, with what else the turn brings.
+
+        The writer would else begin with the first of many, and find the others too late.
+        """
+        loop = self._opened()
+        future: asyncio.Future[T] = loop.create_future()
+        if not self._turn:
+            loop.call_soon(self._end_turn)
+        self._turn.append(_Ticket(work, future, share))
+        return await future
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        for ticket in turn:
+            self._writes.put(ticket)
+
+    def _opened(self) -> asyncio.AbstractEventLoop:
         if not self._is_open:
             raise RuntimeError("the database is closed")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        lane.put(_Ticket(work, future, share))
-        return await future
+        return asyncio.get_running_loop()
 
     def _connect(self) -> tuple[Connection, list[Connection]]:
         writer = connect_writer(self._path)

@@ -1,12 +1,12 @@
 """How jobs enter: number, queue limit and idempotency in one transaction, many jobs in few statements."""
 
 import math
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import Conflict, InvalidInput, NotFound, QueueFull
@@ -27,6 +27,7 @@ from comfyserve.store.rows import (
     encode_text,
     job_from,
 )
+from comfyserve.store.sqlite import Prepared
 from comfyserve.store.tables import (
     deployment,
     idempotency,
@@ -111,7 +112,7 @@ class Entry:
             ) from error
 
 
-_TAKE_NUMBERS = (
+_TAKE_NUMBERS = Prepared(
     update(deployment)
     .where(
         deployment.c.id == bindparam("at"),
@@ -127,9 +128,14 @@ _TAKE_NUMBERS = (
 _DEPLOYMENT = select(deployment.c.state, deployment.c.queued, deployment.c.active).where(
     deployment.c.id == bindparam("at")
 )
-_LAST_SEQ = select(func.coalesce(func.max(job.c.seq), 0))
-_INSERT_JOB = insert(job)
-_INSERT_DOCUMENT = insert(job_document)
+_LAST_SEQ = Prepared(select(func.coalesce(func.max(job.c.seq), 0)))
+_INSERT_JOB = Prepared(
+    insert(job),
+    *("seq", "id", "deployment_id", "revision_id", "prompt_id", "number", "state", "created_at"),
+    *("principal", "client_id", "labels", "attempts", "max_attempts", "workflow_id"),
+    "endpoint_id",
+)
+_INSERT_DOCUMENT = Prepared(insert(job_document), "job_seq", "document")
 _INSERT_SECRET = insert(job_secret)
 _INSERT_LABEL = insert(job_label)
 _FIRST_ANSWER = (
@@ -215,10 +221,10 @@ def _take_numbers(connection: Connection, entries: Sequence[Entry]) -> Iterator[
     counters: dict[str, int] = {}
     for (deployment_id, most), jobs in wanted.items():
         numbers = sum(new.number is None for new in jobs)
-        counter = connection.execute(
-            _TAKE_NUMBERS,
+        counter: int | None = _TAKE_NUMBERS.fetch(
+            connection,
             {"at": deployment_id, "most": most, "jobs": len(jobs), "numbers": numbers},
-        ).scalar_one_or_none()
+        )
         if counter is None:
             raise _refusal(connection, jobs[0])
         counters.setdefault(deployment_id, counter - numbers)
@@ -248,18 +254,17 @@ def _refusal(connection: Connection, new: NewJob) -> NotFound | QueueFull:
 
 def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[Job]) -> None:
     """Nobody else writes, so that the rows can be numbered here, as the database would."""
-    first = connection.execute(_LAST_SEQ).scalar_one() + 1
+    first = _LAST_SEQ.fetch(connection, {}) + 1
     rows = list(zip(range(first, first + len(entries)), entries, records, strict=True))
     try:
-        connection.execute(_INSERT_JOB, [_row(*row) for row in rows])
-    except IntegrityError as error:
+        _INSERT_JOB.insert(connection, (_row(*row) for row in rows))
+    except sqlite3.IntegrityError as error:
         raise Conflict(
             f"Job '{records[0].id}' cannot be stored: there is one with this id, or its revision "
             f"'{records[0].revision_id}' is unknown.",
             code="job_exists",
         ) from error
-    documents = [{"job_seq": seq, "document": entry.document} for seq, entry, _ in rows]
-    connection.execute(_INSERT_DOCUMENT, documents)
+    _INSERT_DOCUMENT.insert(connection, ((seq, entry.document) for seq, entry, _ in rows))
     secrets = [{"job_seq": seq, "sealed": e.sealed} for seq, e, _ in rows if e.sealed is not None]
     if secrets:
         connection.execute(_INSERT_SECRET, secrets)
@@ -275,24 +280,25 @@ def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[
             insert_webhook(connection, entry.webhook, entry.now)
 
 
-def _row(seq: int, entry: Entry, record: Job) -> dict[str, Any]:
-    return {
-        "seq": seq,
-        "id": record.id,
-        "deployment_id": record.deployment_id,
-        "revision_id": record.revision_id,
-        "prompt_id": record.prompt_id,
-        "number": record.number,
-        "state": record.state.value,
-        "created_at": record.created_at,
-        "principal": record.principal,
-        "client_id": record.client_id,
-        "labels": encode_text(record.labels) if record.labels else "{}",
-        "attempts": record.attempts,
-        "max_attempts": record.max_attempts,
-        "workflow_id": entry.workflow_id,
-        "endpoint_id": entry.new.endpoint_id,
-    }
+def _row(seq: int, entry: Entry, record: Job) -> tuple[Any, ...]:
+    """Values in the order of `_INSERT_JOB`."""
+    return (
+        seq,
+        record.id,
+        record.deployment_id,
+        record.revision_id,
+        record.prompt_id,
+        record.number,
+        record.state.value,
+        record.created_at,
+        record.principal,
+        record.client_id,
+        encode_text(record.labels) if record.labels else "{}",
+        record.attempts,
+        record.max_attempts,
+        entry.workflow_id,
+        entry.new.endpoint_id,
+    )
 
 
 def _workflow_id(extra_data: JsonObject) -> str | None:
