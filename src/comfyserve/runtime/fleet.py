@@ -22,6 +22,8 @@ from comfyserve.runtime.waiting import Waiting
 log = structlog.get_logger()
 
 _IDLE_TICK_S = 5.0
+# In a flood of prompts, one look at the queue serves all that came within it.
+_SHORTEST_ROUND_S = 0.02
 _CAPACITY_RETRY_S = 0.5
 _MARGIN_S = 0.01
 _COMING_OR_READY = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY})
@@ -247,6 +249,7 @@ class Fleet:
         """Act on each change, and when the next idle replica is ripe."""
         while True:
             pause = await self._scale_once()
+            await asyncio.sleep(_SHORTEST_ROUND_S)
             try:
                 async with asyncio.timeout(pause):
                     await self._scale.wait()
@@ -382,3 +385,4 @@ class Fleet:
             counts = await self._parts.store.jobs.counts(self.deployment.id)
             remaining = counts.queued + counts.active
             self._parts.bus.publish(QueueChanged(self.deployment.id, remaining))
+            await asyncio.sleep(_SHORTEST_ROUND_S)
