@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from comfyserve.domain.deployment import Deployment
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.gateway import (
     files,
@@ -98,7 +99,12 @@ class GatewayApp:
         self._control = control_app(gateway)
         self._v2 = V2Door(gateway)
         self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
-        self._plain = {(row.method, path): row for path, row in _rows() if "{" not in path}
+        self._plain = {
+            (row.method, path): _guarded(row.handler, row.scope)
+            for path, row in _rows()
+            if "{" not in path
+        }
+        self._targets: dict[str, Target] = {}
         self.state = self._control.state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,12 +113,11 @@ class GatewayApp:
             await self._control(scope, receive, send)
             return
         scope["app"] = self
-        is_http = scope["type"] == "http"
-        refuse = self._v2.refuse if is_http and is_v2(scope["path"]) else _refuse
+        path = scope["path"]
         try:
             await self._serve_deployment(scope, receive, send)
         except ComfyserveError as error:
-            await refuse(error, scope, receive, send)
+            await self._refuse(path, error, scope, receive, send)
         except HTTPException as error:  # The router's own: a path that is there, another method.
             wrong = Response(
                 f"{error.status_code}: {error.detail}", error.status_code, error.headers
@@ -120,7 +125,7 @@ class GatewayApp:
             await wrong(scope, receive, send)
         except Exception:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])
-            await refuse(ComfyserveError(_DEFECT), scope, receive, send)
+            await self._refuse(path, ComfyserveError(_DEFECT), scope, receive, send)
 
     async def _serve_deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
@@ -136,32 +141,42 @@ class GatewayApp:
             # The web page addresses everything relative to the last slash.
             await RedirectResponse(f"{found.prefix}/", 308)(scope, receive, send)
             return
-        deployment = found.deployment
-        target = Target(
-            deployment=deployment,
-            snapshot=await gateway.snapshot(deployment),
-            input_dir=gateway.runtime.input_dir(deployment.id),
-        )
+        target = await self._target(found.deployment)
         scope["path"] = found.path
         scope["state"] = {"target": target, "principal": principal, "prefix": found.prefix}
         if is_v2(found.path):
             await self._v2(scope, receive, send)
             return
-        row = self._plain.get((scope.get("method", ""), found.path))
-        if row is None:
+        handler = self._plain.get((scope.get("method", ""), found.path))
+        if handler is None:
             await self._native(scope, receive, send)
             return
         # The same as the router does, without trying each route's pattern.
-        request = Request(scope, receive, send)
-        response = await _guarded(row.handler, row.scope)(request)
+        response = await handler(Request(scope, receive, send))
         await response(scope, receive, send)
 
+    async def _target(self, deployment: Deployment) -> Target:
+        """The deployment with what is recorded of it; the same object while neither changes."""
+        snapshot = await self._gateway.snapshot(deployment)
+        known = self._targets.get(deployment.id)
+        if known and known.deployment is deployment and known.snapshot is snapshot:
+            return known
+        runtime = self._gateway.runtime
+        live = {each.id for each in runtime.deployments}
+        self._targets = {id_: each for id_, each in self._targets.items() if id_ in live}
+        target = Target(deployment, snapshot, runtime.input_dir(deployment.id))
+        self._targets[deployment.id] = target
+        return target
 
-async def _refuse(error: ComfyserveError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
-    else:
-        await native_error(error)(scope, receive, send)
+    async def _refuse(
+        self, path: str, error: ComfyserveError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
+        elif is_v2(path):
+            await self._v2.refuse(error, scope, receive, send)
+        else:
+            await native_error(error)(scope, receive, send)
 
 
 def _rows() -> Iterator[tuple[str, Row]]:

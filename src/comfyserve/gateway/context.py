@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Gateway:
         return await self.volumes.current(revision.snapshot_digest, recorded, revision.spec)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """The deployment that a native request is for, with its recorded answers."""
 
@@ -58,7 +59,7 @@ class Target:
     snapshot: Snapshot
     input_dir: Path
 
-    @property
+    @cached_property
     def version(self) -> tuple[int, ...]:
         """The ComfyUI version that it behaves as; empty while unknown."""
         parts = self.deployment.revision.engine_version.split(".")

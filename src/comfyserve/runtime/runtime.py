@@ -43,7 +43,7 @@ class Runtime:
         self.owner = new_id(Prefix.RUNTIME)
         self.started_at = parts.clock.now()
         self.materials = Materials()
-        self._fleets: dict[str, Fleet] = {}
+        self._fleets: dict[str, Fleet] = {}  # in the order in which they were created
         self._snapshots: dict[str, Snapshot] = {}
         self._recordings: dict[str, Supervisor] = {}
         self._scope = TaskScope("runtime")
@@ -56,7 +56,8 @@ class Runtime:
     async def start(self) -> None:
         """Adopt and sweep, then serve."""
         await self.parts.launcher.open()
-        for deployment in await self.parts.store.deployments.list():
+        deployments = await self.parts.store.deployments.list()
+        for deployment in sorted(deployments, key=lambda each: each.created_at):
             self._open_fleet(deployment)
         await self._adopt()
         for fleet in self._fleets.values():
@@ -105,8 +106,7 @@ class Runtime:
     @property
     def deployments(self) -> tuple[Deployment, ...]:
         """All deployments that are not deleted, oldest first."""
-        found = (fleet.deployment for fleet in self._fleets.values())
-        return tuple(sorted(found, key=lambda deployment: deployment.created_at))
+        return tuple(fleet.deployment for fleet in self._fleets.values())
 
     def accepted(self, job: Job) -> None:
         """A job was committed to the queue."""
