@@ -139,12 +139,16 @@ class _Unpacking:
             for link_id in list(output.links):
                 link = self.graph.links.get(link_id)
                 target = self.graph.by_id.get(link.target_id) if link is not None else None
-                if link is None or target is None:
+                if link is None or target is None or not self._is_held(link, target):
                     continue
                 if self._is_passed_by():
                     self._pass_by(target, link)
                 else:
                     self._connect(self.nodes[index], slot, target, link.target_slot)
+
+    def _is_held(self, link: Link, target: Node) -> bool:
+        """Whether a link is there: newer editors ask the output that lists it, older ones the input."""
+        return self.becomes_subgraph or target.slot_with(link.id) is not None
 
     def _is_passed_by(self) -> bool:
         return self.group.mode == Mode.BYPASSED and not self.becomes_subgraph
