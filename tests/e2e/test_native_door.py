@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from PIL import Image
 from tests.e2e.server_process import ServerProcess, picture, serving, sleeping, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -420,3 +421,69 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(
             assert server.finished(after)["state"] == "succeeded"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+# What ComfyUI's own three script examples do, in our own words.
+
+
+def test_the_first_script_example_only_posts(server: ServerProcess) -> None:
+    _asleep(server)
+    reply = server.post("/prompt", {"prompt": picture(0x0000FF, prefix="basic")})
+    assert reply.status == 200
+    job = server.finished(reply.json["prompt_id"])
+    assert [output["name"] for output in job["outputs"]] == ["basic_00001_.png"]
+
+
+async def _listen(socket: aiohttp.ClientWebSocketResponse, prompt_id: str) -> list[bytes]:
+    """Read until `executing` says that nothing runs any more; return the pictures that came."""
+    pictures, current = [], None
+    async with asyncio.timeout(60):
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                if current == "ws":
+                    pictures.append(message.data[8:])
+                continue
+            told = message.json()
+            if told["type"] == "executing" and told["data"].get("prompt_id") == prompt_id:
+                current = told["data"]["node"]
+                if current is None:
+                    break
+    return pictures
+
+
+async def test_the_second_waits_at_the_socket_and_fetches(server: ServerProcess) -> None:
+    await asyncio.to_thread(_asleep, server)
+    async with (
+        aiohttp.ClientSession(server.url) as client,
+        client.ws_connect("/ws?clientId=example-two") as socket,
+    ):
+        body = {"prompt": picture(0xFF0000, prefix="ws"), "client_id": "example-two"}
+        async with client.post("/prompt", json=body) as answer:
+            prompt_id = (await answer.json())["prompt_id"]
+        await _listen(socket, prompt_id)
+        async with client.get(f"/history/{prompt_id}") as answer:
+            outputs = (await answer.json())[prompt_id]["outputs"]
+        [entry] = [image for node in outputs.values() for image in node["images"]]
+        async with client.get("/view", params=entry) as answer:
+            data = await answer.read()
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+async def test_the_third_gets_its_pictures_through_the_socket(server: ServerProcess) -> None:
+    await asyncio.to_thread(_asleep, server)
+    prompt = picture(0x00FF00)
+    prompt["ws"] = {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}
+    del prompt["2"]
+    async with (
+        aiohttp.ClientSession(server.url) as client,
+        client.ws_connect("/ws?clientId=example-three") as socket,
+    ):
+        for _ in range(2):  # the second run is not answered from a cache
+            body = {"prompt": prompt, "client_id": "example-three"}
+            async with client.post("/prompt", json=body) as answer:
+                prompt_id = (await answer.json())["prompt_id"]
+            [data] = await _listen(socket, prompt_id)
+            with Image.open(io.BytesIO(data)) as image:
+                assert image.format == "PNG"
+                assert image.getpixel((0, 0)) == (0, 255, 0)

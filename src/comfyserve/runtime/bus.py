@@ -14,6 +14,7 @@ from comfyserve.domain.events import (
     QueueChanged,
 )
 
+_PNG = "image/png"
 _PROGRESS = frozenset({"progress", "progress_state"})
 
 
@@ -21,8 +22,8 @@ class Subscription:
     """One listener's queue.
 
     Overflow rule: beyond `limit` the oldest preview goes first, then the oldest progress message
-    or superseded queue count. What tells a job's story (executed, success, error, states) is
-    never dropped.
+    or superseded queue count, then the oldest picture that a node sent whole as a PNG preview
+    (`SaveImageWebsocket`). What tells a job's story (executed, success, error, states) is never dropped.
     """
 
     def __init__(self, accepts: Callable[[BusEvent], bool], limit: int) -> None:
@@ -52,7 +53,7 @@ class Subscription:
         return len(self._queue)
 
     def _drop_one(self) -> None:
-        for is_expendable in (_is_preview, _is_progress):
+        for is_expendable in (_is_preview, _is_progress, _is_picture):
             for index, event in enumerate(self._queue):
                 if is_expendable(event):
                     del self._queue[index]
@@ -107,7 +108,11 @@ def of_job(job_id: str) -> Callable[[BusEvent], bool]:
 
 
 def _is_preview(event: BusEvent) -> bool:
-    return isinstance(event, Preview)
+    return isinstance(event, Preview) and not _is_picture(event)
+
+
+def _is_picture(event: BusEvent) -> bool:
+    return isinstance(event, Preview) and event.metadata.get("image_type") == _PNG
 
 
 def _is_progress(event: BusEvent) -> bool:

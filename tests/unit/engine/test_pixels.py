@@ -61,4 +61,4 @@ def test_pixels_are_those_of_comfyui(
 def test_every_pixel_node_has_a_case() -> None:
     covered = {node["class_type"] for name in CASES for node in build(name).values()}
     pixel_nodes = {name for name, each in NODE_CLASSES.items() if each.category.startswith("image")}
-    assert pixel_nodes - covered == {"PreviewImage", "SaveAnimatedWEBP"}
+    assert pixel_nodes - covered == {"PreviewImage", "SaveAnimatedWEBP", "SaveImageWebsocket"}

@@ -107,6 +107,19 @@ async def test_previews_go_before_progress() -> None:
         assert news.dropped == 1
 
 
+async def test_a_picture_that_a_node_sent_goes_last() -> None:
+    picture = Preview("dp_1", "j1", "c", {"image_type": "image/png"}, b"whole")
+    bus = Bus()
+    with bus.subscribe("dp_1", limit=2) as news:
+        for event in (picture, preview(), message("progress"), message("executed")):
+            bus.publish(event)
+        assert await all_of(news) == [picture, message("executed")]
+    with bus.subscribe("dp_1", limit=1) as news:
+        for event in (picture, message("executed")):
+            bus.publish(event)
+        assert await all_of(news) == [message("executed")]
+
+
 async def test_a_newer_preview_pushes_an_older_one_out() -> None:
     bus = Bus()
     with bus.subscribe("dp_1", limit=2) as news:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from comfyserve.engine.folders import FileType, Folders, SavePlace
+from comfyserve.engine.hub import ImageType, Preview
 from comfyserve.engine.nodes.pixels import Array
 from comfyserve.engine.nodes.spec import (
     IMAGE,
@@ -181,6 +183,20 @@ def save_webp(  # noqa: PLR0913 - one parameter for each input
     return Outcome((images,), {"images": files, "animated": [len(images) != 1]})
 
 
+def send(*, images: Array, context: Context) -> Outcome:
+    """Send each image whole, as the preview of a step, to the client that waits for it."""
+    for step, pixels in enumerate(to_bytes(images)):
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        context.progress(step, len(images), Preview(ImageType.PNG, buffer.getvalue()))
+    return Outcome()
+
+
+def now(_: Folders, **__: object) -> float:
+    """Another answer at each run: what was sent to somebody cannot be reused."""
+    return time.time()
+
+
 def empty(*, width: int, height: int, batch_size: int, color: int) -> tuple[Array]:
     """Make images of one colour, given as 0xRRGGBB."""
     pixel = [(color >> shift & 0xFF) / 0xFF for shift in (16, 8, 0)]
@@ -231,6 +247,17 @@ NODES: Final = (
         outputs=(_IMAGES,),
         hidden=_PNG_HIDDEN,
         is_output=True,
+    ),
+    NodeClass(
+        name="SaveImageWebsocket",
+        title="Save Image (Websocket)",
+        category="image",
+        run=send,
+        module="custom_nodes.websocket_image_save",
+        inputs=(image("images"),),
+        hidden=(Hidden.CONTEXT,),
+        is_output=True,
+        changed=now,
     ),
     NodeClass(
         name="EmptyImage",
