@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from comfyserve.sdk import App as App
+    from comfyserve.sdk import ComfyUI as ComfyUI
     from comfyserve.sdk import Image as Image
     from comfyserve.sdk import Output as Output
     from comfyserve.sdk import Pod as Pod
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from comfyserve.sdk import Volume as Volume
     from comfyserve.sdk import asgi as asgi
     from comfyserve.sdk import context as context
+    from comfyserve.sdk import start_comfyui as start_comfyui
 
 __version__ = "0.1.0"
 

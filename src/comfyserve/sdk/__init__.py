@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from comfyserve.sdk.app import App as App
     from comfyserve.sdk.app import asgi as asgi
+    from comfyserve.sdk.comfy import ComfyUI as ComfyUI
+    from comfyserve.sdk.comfy_process import start_comfyui as start_comfyui
     from comfyserve.sdk.image import Image as Image
     from comfyserve.sdk.output import Output as Output
     from comfyserve.sdk.pod import Pod as Pod
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 EXPORTS = {
     "App": "app",
+    "ComfyUI": "comfy",
     "Image": "image",
     "Pod": "pod",
     "Output": "output",
@@ -26,6 +29,7 @@ EXPORTS = {
     "Secret": "secret",
     "Volume": "volume",
     "asgi": "app",
+    "start_comfyui": "comfy_process",
     "context": "request_context",
 }
 """The public names, and the module of each."""
