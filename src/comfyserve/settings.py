@@ -64,6 +64,9 @@ class Settings:
         default=False,
         help_text="refuse a prompt of which only a part would run; X-Comfyserve-Strict goes first",
     )
+    upload_timeout_s: float = _option(
+        600.0, "longest time in which the body of a call may arrive", least=0.1
+    )
     confine: str = _option(
         "auto", "run engines in bubblewrap: auto, on or off", choices=("auto", "on", "off")
     )

@@ -15,7 +15,7 @@ def wanted(name: str = "portrait", deployment_id: str = "dp_1", by: str = "me") 
 
 def document(seed: int) -> EndpointDocument:
     prompt = {"1": {"class_type": "SaveImage", "inputs": {"seed": seed}}}
-    return EndpointDocument(prompt=prompt, interface={"inputs": []}, source={"nodes": []})
+    return EndpointDocument(prompt=prompt, interface={"inputs": []})
 
 
 async def test_each_publish_is_a_version_and_the_older_ones_stay(store: Store) -> None:

@@ -12,8 +12,8 @@ import pytest
 from tests.e2e.server_process import picture, serving, sleeping, wait_until
 from tests.gateway.v2_door import Door, form, unused_port, v2_door
 
+from comfyserve.gateway.door import Streams
 from comfyserve.gateway.errors import Refusal
-from comfyserve.gateway.v2.parts import Streams
 
 
 @pytest.fixture(scope="module")

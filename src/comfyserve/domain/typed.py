@@ -12,13 +12,11 @@ from comfyserve.domain.spec import NAME_PATTERN
 class EndpointDocument:
     """What a version of a typed endpoint runs.
 
-    `interface` is the JSON form of `comfyserve.workflow.interface`; `source` the UI workflow that
-    the prompt was made of, for the files that the engine saves.
+    `interface` is the JSON form of `comfyserve.workflow.interface`.
     """
 
     prompt: Mapping[str, Any]
     interface: Mapping[str, Any]
-    source: Mapping[str, Any] | None = None
     reuse: bool = False
 
 
@@ -42,6 +40,23 @@ class TypedEndpoint:
     version: EndpointVersion
     created_at: float
     updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """What a job is a call of.
+
+    `inputs` are those that were given, files as the ids of assets; `outputs` names nodes.
+    """
+
+    endpoint: str
+    version: int
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, str]
+    batch_id: str | None = None
+    batch_index: int | None = None
+    reuse_key: str | None = None
+    reused_from: str | None = None
 
 
 def check_endpoint_name(name: str) -> None:

@@ -32,6 +32,7 @@ from comfyserve.gateway.errors import native_error
 from comfyserve.gateway.metrics import metrics
 from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.resolve import resolve
+from comfyserve.gateway.typed.app import TypedDoor, is_typed
 from comfyserve.gateway.v2.app import V2Door, is_v2
 from comfyserve.gateway.ws import native_socket
 
@@ -98,6 +99,7 @@ class GatewayApp:
         self._gateway = gateway
         self._control = control_app(gateway)
         self._v2 = V2Door(gateway)
+        self._typed = TypedDoor(gateway)
         self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
         self._plain = {
             (row.method, path): _guarded(row.handler, row.scope)
@@ -149,7 +151,7 @@ class GatewayApp:
             return
         handler = self._plain.get((scope.get("method", ""), found.path))
         if handler is None:
-            await self._native(scope, receive, send)
+            await (self._typed if is_typed(found.path) else self._native)(scope, receive, send)
             return
         # The same as the router does, without trying each route's pattern.
         response = await handler(Request(scope, receive, send))
@@ -175,6 +177,8 @@ class GatewayApp:
             await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
         elif is_v2(path):
             await self._v2.refuse(error, scope, receive, send)
+        elif is_typed(path):
+            await self._typed.refuse(error, scope, receive, send)
         else:
             await native_error(error)(scope, receive, send)
 

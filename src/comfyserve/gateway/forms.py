@@ -2,8 +2,8 @@
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from aiohttp import (
@@ -61,9 +61,9 @@ async def received_form(
         raise _too_large(limit_bytes)
     file = blobs.begin()
     try:
-        parts = _Parts(file_field, list_field)
+        parts = FormParts(file_field, list_field)
         await _read(
-            request, _parser(options.get(b"boundary", b""), parts), parts, file, limit_bytes
+            request, form_parser(options.get(b"boundary", b""), parts), parts, file, limit_bytes
         )
         yield Form(parts.texts, parts.filename, file, tuple(parts.listed))
     finally:
@@ -71,10 +71,10 @@ async def received_form(
 
 
 async def _read(
-    request: Request, parser: MultipartParser, parts: "_Parts", file: Incoming, limit_bytes: int
+    request: Request, parser: MultipartParser, parts: "FormParts", file: Incoming, limit_bytes: int
 ) -> None:
     size = 0
-    try:
+    with reading(parts):
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit_bytes:
@@ -82,6 +82,15 @@ async def _read(
             parser.write(chunk)
             if len(parts.arrived) >= _FLUSH_BYTES:
                 await asyncio.to_thread(file.write, parts.take())
+    if parts.filename is not None:
+        await asyncio.to_thread(file.write, parts.take())
+
+
+@contextmanager
+def reading(parts: "FormParts") -> Iterator[None]:
+    """Read a form to its end. Raises InvalidInput for one that cannot be read, or is cut off."""
+    try:
+        yield
     except FormParserError as error:
         raise InvalidInput(f"this form cannot be read: {error}", code="invalid_form") from error
     except ClientDisconnect:
@@ -90,11 +99,9 @@ async def _read(
         raise InvalidInput(
             "this form is cut off: its last boundary is missing", code="invalid_form"
         )
-    if parts.filename is not None:
-        await asyncio.to_thread(file.write, parts.take())
 
 
-class _Parts:
+class FormParts:
     """What the parser calls: sorts the parts into texts, the file, and what nobody asked for."""
 
     def __init__(self, file_field: str, list_field: str | None = None) -> None:
@@ -109,7 +116,7 @@ class _Parts:
         self._parts = 0
         self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
-        self._name = ""
+        self.name = ""
         self._sink: bytearray | None = None
 
     def take(self) -> bytes:
@@ -150,18 +157,21 @@ class _Parts:
                 f"a part is encoded as {encoding.decode('latin-1')}; send its bytes as they are",
                 code="invalid_form",
             )
-        self._name, filename = _disposition(self._headers.get(b"content-disposition", b""))
-        is_first = self._name not in self._seen
-        self._seen.add(self._name)
-        if not is_first and self._name != self._list_field:
-            self._sink = None
-        elif not filename:
-            self._sink = bytearray()
-        elif self._name == self._file_field:
-            self.filename = filename
-            self._sink = self.arrived
-        else:
-            self._sink = None
+        self.name, filename = _disposition(self._headers.get(b"content-disposition", b""))
+        is_first = self.name not in self._seen
+        self._seen.add(self.name)
+        self._sink = self.choose_sink(filename, is_first=is_first)
+
+    def choose_sink(self, filename: str | None, *, is_first: bool) -> bytearray | None:
+        """Where the bytes of the part go; None for those that nobody asked for."""
+        if not is_first and self.name != self._list_field:
+            return None
+        if not filename:
+            return bytearray()
+        if self.name != self._file_field:
+            return None
+        self.filename = filename
+        return self.arrived
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         """Some of a part's bytes."""
@@ -170,7 +180,7 @@ class _Parts:
         self._sink.extend(data[start:end])
         if self._sink is not self.arrived and len(self._sink) > _MAX_TEXT_BYTES:
             raise InvalidInput(
-                f"the field '{self._name[:80]}' is longer than {_MAX_TEXT_BYTES} bytes",
+                f"the field '{self.name[:80]}' is longer than {_MAX_TEXT_BYTES} bytes",
                 code="invalid_form",
             )
 
@@ -182,10 +192,10 @@ class _Parts:
             text = self._sink.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput(
-                f"the field '{self._name[:80]}' is not UTF-8 text", code="invalid_form"
+                f"the field '{self.name[:80]}' is not UTF-8 text", code="invalid_form"
             ) from error
-        self.texts.setdefault(self._name, text)
-        if self._name == self._list_field:
+        self.texts.setdefault(self.name, text)
+        if self.name == self._list_field:
             self.listed.append(text)
 
     def on_end(self) -> None:
@@ -193,7 +203,7 @@ class _Parts:
         self.is_complete = True
 
 
-def _parser(boundary: bytes, parts: _Parts) -> MultipartParser:
+def form_parser(boundary: bytes, parts: FormParts) -> MultipartParser:
     if not boundary:
         raise InvalidInput(
             "the content type multipart/form-data names no boundary", code="invalid_form"

@@ -55,7 +55,7 @@ async def event_stream(gateway: Gateway, job: Job, base_url: str) -> AsyncIterat
             yield _event("message", {"type": "executing", "data": {"node": node}})
         last_stage: Mapping[str, Any] | None = None
         while not current.is_terminal:
-            stage = await _stage(gateway, current)
+            stage = await stage_of(gateway, current)
             if stage != last_stage:
                 yield _event("stage", stage)
                 last_stage = stage
@@ -88,7 +88,8 @@ def _message(event: BusEvent) -> bytes | None:
             return None
 
 
-async def _stage(gateway: Gateway, job: Job) -> Mapping[str, Any]:
+async def stage_of(gateway: Gateway, job: Job) -> Mapping[str, Any]:
+    """Where an open job is: its wait in the queue, the replica that wakes for it, or its run."""
     if job.state is not JobState.QUEUED:
         return {"stage": "running", "position": None, "replica": job.replica_id, "detail": ""}
     fleet = gateway.runtime.fleet(job.deployment_id)

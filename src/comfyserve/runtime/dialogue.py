@@ -10,6 +10,7 @@ from comfyserve.clock import Clock
 from comfyserve.domain.events import EngineFrame, EngineMessage, Preview
 from comfyserve.domain.job import Job, JobDocuments, JobError
 from comfyserve.domain.progress import ProgressTracker
+from comfyserve.domain.story import Stage, StoryTeller
 from comfyserve.runtime import history
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.comfy import ComfyClient, Framed, Hushed, News, Said, Shown
@@ -47,6 +48,7 @@ class Dialogue:
     ingest: OutputIngest
     timer: LoadTimer
     progress: ProgressTracker
+    teller: StoryTeller
     is_resumed: bool = False
     current_node: str | None = None
     preview: Preview | None = None
@@ -54,6 +56,7 @@ class Dialogue:
     _is_deaf: bool = False
     _inbox: asyncio.Queue[News | None] = field(default_factory=asyncio.Queue)
     _endings: list[Said] = field(default_factory=list)
+    _outputs_told: int = 0
 
     def ask_soon(self) -> None:
         """Do not rely on news any more: what was ordered may end the prompt without any."""
@@ -147,14 +150,28 @@ class Dialogue:
             self.timer.node_began(node_id, self.clock.now())
             if node_id is None:
                 return await self._conclude()
+            self._tell_node(node_id)
         if said.kind == "executed" and said.data.get("output") is not None:
             output = await self.ingest.take(str(said.data.get("node")), said.data["output"])
+            self._tell_outputs()
             said = Said(said.kind, {**said.data, "output": output})
         self.say(said)
         return None
 
+    def _tell_node(self, node_id: str) -> None:
+        now, at = self.clock.now(), self.progress.snapshot()
+        self.teller.enter(Stage.LOADING if self.timer.loads(node_id) else Stage.RUNNING, now)
+        self.teller.begin_node(at.current_node or node_id, at.nodes_done + 1, at.nodes_total, now)
+
+    def _tell_outputs(self) -> None:
+        """Note the files that were taken in since the last time."""
+        for asset in self.ingest.assets[self._outputs_told :]:
+            self.teller.add_output(asset.id, self.clock.now())
+            self._outputs_told += 1
+
     async def _conclude(self) -> Verdict:
         """Read the authority, the history entry, and ingest what was missed."""
+        self.teller.enter(Stage.SAVING, self.clock.now())
         entry = await self.client.history(self.job.id)
         if entry is None:
             return Verdict()
@@ -166,5 +183,6 @@ class Dialogue:
         if node_id in self.ingest.outputs:
             return
         public = await self.ingest.take(node_id, output)
+        self._tell_outputs()
         data = {"node": node_id, "display_node": node_id, "output": public}
         self.say(Said("executed", {**data, "prompt_id": self.job.id}))

@@ -12,6 +12,7 @@ from comfyserve.domain.events import JobChanged, Preview, QueueChanged
 from comfyserve.domain.job import Job, JobError, JobEventKind
 from comfyserve.domain.progress import ProgressTracker
 from comfyserve.domain.replica import Cause
+from comfyserve.domain.story import Stage, Story, StoryTeller
 from comfyserve.runtime import history
 from comfyserve.runtime.comfy import Said
 from comfyserve.runtime.dialogue import Dialogue, Verdict
@@ -73,6 +74,16 @@ class Attempt:
         return self._dialogue.progress if self._dialogue else None
 
     @property
+    def story(self) -> Story | None:
+        """What it went through so far; None before it has begun."""
+        return self._dialogue.teller.story if self._dialogue else None
+
+    @property
+    def stage(self) -> Stage:
+        """Where it is."""
+        return self._dialogue.teller.stage if self._dialogue else Stage.LOADING
+
+    @property
     def preview(self) -> Preview | None:
         """The last preview picture."""
         return self._dialogue.preview if self._dialogue else None
@@ -114,8 +125,19 @@ class Attempt:
             ingest=OutputIngest(job, client, store, clock, settings.temp_expiry_s, earlier),
             timer=LoadTimer(self.catalog, documents.prompt, clock.now()),
             progress=ProgressTracker(documents.prompt, documents.outputs_to_execute),
+            teller=self._begin_story(clock.now()),
             is_resumed=self.is_resumed,
         )
+
+    def _begin_story(self, now: float) -> StoryTeller:
+        """The story up to here: the wait in the queue, and the replica that was woken for it."""
+        job, replica = self.job, self.supervisor.replica
+        teller = StoryTeller(began=int(now * 1000))
+        teller.enter(Stage.QUEUED, job.created_at)
+        if replica.created_at > job.created_at:
+            teller.enter(Stage.STARTING, replica.created_at)
+        teller.enter(Stage.LOADING, job.started_at or now)
+        return teller
 
     async def _follow(self, dialogue: Dialogue) -> Outcome:
         """Let the dialogue run its course; an order cuts in wherever it is."""
@@ -254,6 +276,7 @@ class Attempt:
                 job, self.supervisor, self.parts.store, now=now, load_s=dialogue.timer.total_s
             ),
             summary=msgspec.json.encode(history.summarize(ingest.outputs)),
+            story=dialogue.teller.story,
         )
         if finished is not None:
             await self._announce(finished, endings, dialogue)

@@ -28,9 +28,10 @@ class LoadTimer:
         """A node begins (None: the run is over); the one before it has ended."""
         if self.since is not None:
             self.total_s += now - self.since
-        self.since = now if node_id is not None and self._loads(node_id) else None
+        self.since = now if node_id is not None and self.loads(node_id) else None
 
-    def _loads(self, node_id: str) -> bool:
+    def loads(self, node_id: str) -> bool:
+        """Whether a node loads models."""
         node = self.prompt.get(node_id)
         found = self.catalog.get(str(node.get("class_type"))) if isinstance(node, dict) else None
         return found is not None and any(kind in _MODEL_TYPES for kind in found.output_types)

@@ -45,6 +45,11 @@ class OutputIngest:
         """What the nodes reported so far, by node id, with public names."""
         return self._nodes
 
+    @property
+    def assets(self) -> Sequence[Asset]:
+        """What was taken in so far, in that order."""
+        return [asset for asset in self._known.values() if asset is not None]
+
     async def take(self, node_id: str, output: Any) -> Any:  # noqa: ANN401 - a node may report anything
         """Ingest what one node reported; return it with public names. The second time is free."""
         if node_id not in self._nodes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from comfyserve.store.assets import AssetStore
 from comfyserve.store.blobs import BlobStore
 from comfyserve.store.budgets import BudgetStore
+from comfyserve.store.calls import CallStore
 from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.endpoints import EndpointStore
 from comfyserve.store.engine import Database
@@ -36,6 +37,7 @@ class Store:
     jobs: JobStore
     deployments: DeploymentStore
     endpoints: EndpointStore
+    calls: CallStore
     replicas: ReplicaStore
     usage: UsageStore
     budgets: BudgetStore
@@ -86,6 +88,7 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             jobs=JobStore(database, seal, news),
             deployments=DeploymentStore(database),
             endpoints=EndpointStore(database),
+            calls=CallStore(database),
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
             budgets=BudgetStore(database),

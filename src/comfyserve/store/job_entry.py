@@ -11,7 +11,9 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import Conflict, InvalidInput, NotFound, QueueFull
 from comfyserve.domain.job import Job, JobDocuments, JobState
+from comfyserve.domain.typed import JobCall
 from comfyserve.domain.webhook import NewWebhook
+from comfyserve.store.calls import insert_calls
 from comfyserve.store.keys import (
     FirstAnswer,
     UsedKey,
@@ -70,6 +72,7 @@ class NewJob:
     answer_node_errors: Mapping[str, Any] = field(default_factory=dict)
     endpoint_id: str | None = None
     webhook: NewWebhook | None = None
+    call: JobCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +161,11 @@ def enqueue_keyed(connection: Connection, entry: Entry) -> Enqueued:
     drop_old_keys(connection, entry.now)
     if new.is_key_single_use:
         refuse_used(connection, used)
-    elif (first := _first_answer(connection, new)) is not None:
+    elif (first := first_answer(connection, used, new.request_digest)) is not None:
         return first
     (enqueued,) = enqueue_all(connection, (entry,))
-    first_answer = FirstAnswer(new.id, new.request_digest, encode_text(new.answer_node_errors))
-    record_key(connection, used, first_answer, entry.now)
+    said = FirstAnswer(new.id, new.request_digest, encode_text(new.answer_node_errors))
+    record_key(connection, used, said, entry.now)
     return enqueued
 
 
@@ -191,19 +194,16 @@ def enqueue_all(connection: Connection, entries: Sequence[Entry]) -> Sequence[En
     ]
 
 
-def _first_answer(connection: Connection, new: NewJob) -> Enqueued | None:
-    sought = {
-        "deployment_id": new.deployment_id,
-        "principal": new.principal,
-        "key": new.idempotency_key,
-    }
-    row = connection.execute(_FIRST_ANSWER, sought).one_or_none()
+def first_answer(connection: Connection, key: UsedKey, request_digest: str) -> Enqueued | None:
+    """The job that an earlier request with this key made. Raises Conflict `idempotency_conflict`."""
+    row = connection.execute(_FIRST_ANSWER, key.values).one_or_none()
     if row is None:
         return None
     digest, node_errors, *columns = row
-    if digest != new.request_digest:
+    if digest != request_digest:
+        shown = key.key.rpartition(":")[2]
         raise Conflict(
-            f"Idempotency key '{new.idempotency_key}' was used with another request in the last "
+            f"Idempotency key '{shown}' was used with another request in the last "
             "24 hours; send a new key with a new request.",
             code="idempotency_conflict",
         )
@@ -278,6 +278,9 @@ def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[
     for entry in entries:
         if entry.webhook is not None:
             insert_webhook(connection, entry.webhook, entry.now)
+    calls = [(seq, entry.new.call) for seq, entry, _ in rows if entry.new.call is not None]
+    if calls:
+        insert_calls(connection, calls)
 
 
 def _row(seq: int, entry: Entry, record: Job) -> tuple[Any, ...]:

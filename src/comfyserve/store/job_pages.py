@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, null
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.job import OPEN, TERMINAL, Job, JobState
 from comfyserve.store.rows import JOB_COLUMNS, job_from
-from comfyserve.store.tables import job, job_history, job_label
+from comfyserve.store.tables import job, job_call, job_history, job_label
 
 LARGEST_PAGE = 1000
 
@@ -26,6 +26,8 @@ class JobFilter:
     replica_id: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    endpoint: str | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,16 @@ def _conditions(chosen: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(job.c.created_at > chosen.created_after)
     if chosen.created_before is not None:
         conditions.append(job.c.created_at < chosen.created_before)
+    called = [
+        column == wanted
+        for column, wanted in (
+            (job_call.c.endpoint, chosen.endpoint),
+            (job_call.c.batch_id, chosen.batch_id),
+        )
+        if wanted is not None
+    ]
+    if called:
+        conditions.append(job.c.seq.in_(select(job_call.c.job_seq).where(*called)))
     for key, value in chosen.labels.items():
         labelled = select(job_label.c.job_seq).where(
             job_label.c.key == key, job_label.c.value == value

@@ -5,17 +5,20 @@ The ledger of usage stays: what a GPU did is on record for longer than what it m
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, select
 
 from comfyserve.store.assets import release_assets_of_job
 from comfyserve.store.outbox_entry import delete_of_jobs
 from comfyserve.store.tables import (
+    batch,
     idempotency,
     job,
+    job_call,
     job_document,
     job_history,
     job_label,
     job_secret,
+    job_story,
 )
 
 LARGEST_PRUNE = 200
@@ -29,13 +32,17 @@ _ENDED = (
 _seqs: BindParameter[Any] = bindparam("seqs", expanding=True)
 _DELETE_PARTS = tuple(
     delete(table).where(table.c.job_seq.in_(_seqs))
-    for table in (job_document, job_label, job_secret, job_history)
+    for table in (job_document, job_label, job_secret, job_history, job_call, job_story)
 )
 _DELETE_KEYS = delete(idempotency).where(
     idempotency.c.job_id.in_(bindparam("ids", expanding=True)),
     idempotency.c.deployment_id.in_(
         select(job.c.deployment_id).where(job.c.seq.in_(_seqs)).distinct()
     ),
+)
+_DELETE_BATCHES = delete(batch).where(
+    batch.c.created_at <= bindparam("before"),
+    ~exists().where(job_call.c.batch_id == batch.c.id),
 )
 _DELETE_JOBS = delete(job).where(job.c.seq.in_(_seqs))
 
@@ -53,4 +60,5 @@ def prune(connection: Connection, ended_before: float) -> int:
     for job_id in ids:
         release_assets_of_job(connection, job_id)
     connection.execute(_DELETE_JOBS, {"seqs": seqs})
+    connection.execute(_DELETE_BATCHES, {"before": ended_before})
     return len(rows)

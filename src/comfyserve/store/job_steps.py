@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from comfyserve.domain.job import ACTIVE, Job, JobDocuments, JobError, JobEventKind, JobState, step
+from comfyserve.domain.story import Story
 from comfyserve.domain.usage import Receipt, SegmentKind
 from comfyserve.store.assets import release_assets_of_job
+from comfyserve.store.calls import insert_story
 from comfyserve.store.job_history import HistoryEntry, record_entry
 from comfyserve.store.outbox_entry import record_change
 from comfyserve.store.rows import JOB_COLUMNS, documents_from, encode_text, job_from, values_of
@@ -42,7 +44,7 @@ class Adoption:
 class Ending:
     """How an attempt ended, said by the owner of the claim.
 
-    `history`, `summary` and `receipt` are stored only if the job ends with it.
+    `history`, `summary`, `receipt` and `story` are stored only if the job ends with it.
     """
 
     owner: str
@@ -52,6 +54,7 @@ class Ending:
     history: bytes | None = None
     summary: bytes | None = None
     receipt: Receipt | None = None
+    story: Story | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,8 @@ def finish(connection: Connection, job_id: str, ending: Ending, now: float) -> J
         leave_job(connection, before.replica_id, job_id, now)
     if after.is_terminal and ending.history is not None:
         record_entry(connection, _entry(seq, after, ending.history, ending.summary))
+    if after.is_terminal and ending.story is not None:
+        insert_story(connection, seq, ending.story)
     return after
 
 

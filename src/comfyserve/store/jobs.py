@@ -9,10 +9,18 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from comfyserve.domain.errors import NotFound
 from comfyserve.domain.job import ACTIVE, OPEN, Job, JobDocuments, JobError, JobEventKind, JobState
+from comfyserve.domain.story import Story
 from comfyserve.domain.usage import Receipt
 from comfyserve.store import job_history, job_steps
 from comfyserve.store.engine import Database
-from comfyserve.store.job_entry import Enqueued, Entry, NewJob, enqueue_all, enqueue_keyed
+from comfyserve.store.job_entry import (
+    Enqueued,
+    Entry,
+    NewJob,
+    enqueue_all,
+    enqueue_keyed,
+    first_answer,
+)
 from comfyserve.store.job_pages import (
     JobFilter,
     JobPage,
@@ -176,13 +184,14 @@ class JobStore:
         history: bytes | None = None,
         receipt: Receipt | None = None,
         summary: bytes | None = None,
+        story: Story | None = None,
     ) -> Job | None:
         """End an attempt, if it is still the owner's; None, and nothing changed, if it is not.
 
         With LOST the job waits again, or fails if that was its last attempt, and what the attempt
-        made is deleted. `history`, `summary` and `receipt` are kept if the job ends.
+        made is deleted. `history`, `summary`, `receipt` and `story` are kept if the job ends.
         """
-        ending = Ending(owner, attempt, event, error, history, summary, receipt)
+        ending = Ending(owner, attempt, event, error, history, summary, receipt, story)
         return await self._step(
             lambda connection: job_steps.finish(connection, job_id, ending, now)
         )
@@ -236,6 +245,15 @@ class JobStore:
     async def is_key_used(self, key: UsedKey, now: float) -> bool:
         """Whether an idempotency key was used in the last 24 hours."""
         return await self._database.read(lambda connection: is_used(connection, key, now))
+
+    async def replayed(self, key: UsedKey, request_digest: str, now: float) -> Job | None:
+        """The job that the same request made before. Raises Conflict `idempotency_conflict`."""
+
+        def work(connection: Connection) -> Job | None:
+            first = first_answer(connection, key, request_digest)
+            return first.job if first and is_used(connection, key, now) else None
+
+        return await self._database.read(work)
 
     async def get(self, job_id: str) -> Job | None:
         """The job with this id."""

@@ -340,3 +340,45 @@ budget = Table(
     Column("subject_id", Text, primary_key=True),
     Column("monthly_cost", Double, nullable=False),
 )
+
+# Of jobs that are calls of a typed endpoint. The endpoint's name: its jobs outlive it.
+job_call = Table(
+    "job_call",
+    metadata,
+    Column("job_seq", SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
+    Column("endpoint", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("outputs", Text, nullable=False),
+    Column("batch_id", Text),
+    Column("batch_index", Integer),
+    Column("reuse_key", Text),
+    Column("reused_from", Text),
+)
+Index("ix_job_call_endpoint", job_call.c.endpoint, job_call.c.job_seq)
+Index("ix_job_call_batch", job_call.c.batch_id, job_call.c.batch_index)
+Index("ix_job_call_reuse", job_call.c.reuse_key, job_call.c.job_seq)
+
+# What a job went through, written once with its end.
+job_story = Table(
+    "job_story",
+    metadata,
+    Column("job_seq", SEQ, ForeignKey("job.seq"), primary_key=True, autoincrement=False),
+    Column("story", LargeBinary, nullable=False),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("seq", SEQ, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("deployment_id", Text, ForeignKey("deployment.id"), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("uq_batch_id", batch.c.id, unique=True)
+Index("ix_batch_deployment", batch.c.deployment_id, batch.c.seq)

@@ -20,7 +20,6 @@ class Publication:
     """A workflow on its way to be an endpoint. It can be one where `problems` is empty."""
 
     prompt: Mapping[str, Any]
-    source: Mapping[str, Any] | None
     interface: Interface
     requirements: Requirements
     problems: tuple[Problem, ...]
@@ -61,7 +60,6 @@ def publication(
     nodes = Nodes(prepared.prompt, catalog)
     return Publication(
         prompt=prepared.prompt,
-        source=prepared.source,
         interface=_asking_for(found, nodes, to_give),
         requirements=needs,
         problems=(

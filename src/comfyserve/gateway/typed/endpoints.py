@@ -72,7 +72,6 @@ async def publish(
     document = EndpointDocument(
         prompt=found.prompt,
         interface=plain(interface_json(found.interface)),
-        source=found.source,
         reuse=wish.reuse,
     )
     now = gateway.clock.now()

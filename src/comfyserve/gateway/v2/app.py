@@ -15,17 +15,18 @@ from starlette.types import Message, Receive, Scope, Send
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.gateway.auth import READ, RUN, Principal
 from comfyserve.gateway.context import Gateway
+from comfyserve.gateway.door import Call, DoorParts, Streams
 from comfyserve.gateway.errors import Refusal
+from comfyserve.gateway.signing import UrlSigner
 from comfyserve.gateway.v2 import assets, jobs
 from comfyserve.gateway.v2.errors import v2_error
-from comfyserve.gateway.v2.parts import BASE, Call, DoorParts, Streams
-from comfyserve.gateway.v2.signing import UrlSigner
 from comfyserve.gateway.v2.submit import submit_job
 
 log = structlog.get_logger()
 
 # ComfyUI has an `/api/v2` of its own (`/api/v2/userdata`), so only these two are the contract's.
 _OURS = re.compile(r"(?:/d/[^/]+)?/api/v2/(?:jobs|assets)(?:/.*)?", re.DOTALL)
+_BASE = "/api/v2"
 _REQUEST_ID = b"x-comfy-request-id"
 Handler = Callable[[Call], Coroutine[Any, Any, Response]]
 
@@ -56,9 +57,9 @@ class V2Door:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._parts = DoorParts(UrlSigner(gateway.store.signing_key), Streams())
+        self._parts = DoorParts(UrlSigner(gateway.store.signing_key), Streams(), _BASE)
         routes = [
-            Route(BASE + path, self._served(handler, needed), methods=[method])
+            Route(_BASE + path, self._served(handler, needed), methods=[method])
             for method, path, handler, needed in ROUTES
         ]
         self._router = Router(routes, default=_unknown, redirect_slashes=False)

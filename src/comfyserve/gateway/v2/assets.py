@@ -1,7 +1,6 @@
 """`/assets`: records over bytes that are known by their BLAKE3 hash."""
 
 import asyncio
-import os
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -9,12 +8,11 @@ from starlette.responses import Response
 from comfyserve.domain.errors import NotFound
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.gateway.answers import empty, json_response
-from comfyserve.gateway.content_headers import file_headers
-from comfyserve.gateway.content_types import UNKNOWN
+from comfyserve.gateway.asset_content import send_asset
 from comfyserve.gateway.context import read_body
+from comfyserve.gateway.door import Call
 from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.forms import Form, received_form
-from comfyserve.gateway.serving import OpenFile, send_file
 from comfyserve.gateway.v2.errors import invalid_request
 from comfyserve.gateway.v2.fields import (
     read_content_type,
@@ -24,8 +22,7 @@ from comfyserve.gateway.v2.fields import (
     read_tags,
     refuse_unknown,
 )
-from comfyserve.gateway.v2.parts import Call
-from comfyserve.gateway.v2.shapes import asset_json, hash_of, output_json
+from comfyserve.gateway.v2.shapes import asset_json, hash_of
 from comfyserve.gateway.v2.submit import claimable_key, read_object
 from comfyserve.store.assets import Asset
 from comfyserve.store.references import NewReference
@@ -133,13 +130,10 @@ async def delete_asset(call: Call) -> Response:
 async def get_content(call: Call) -> Response:
     """The bytes, whole or in part."""
     asset = await _find(call)
-    try:
-        path = call.gateway.store.blobs.path_of(asset.digest)
-        handle = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise _unknown(asset.id) from None
-    opened = OpenFile.of(handle, asset.digest, asset.created_at)
-    return await send_file(call.request, opened, _content_headers(call, asset))
+    answer = await send_asset(call.gateway.store, call.request, asset)
+    if answer is None:
+        raise _unknown(asset.id)
+    return answer
 
 
 def _read_upload(form: Form | None) -> Upload:
@@ -179,10 +173,3 @@ async def _find(call: Call) -> Asset:
 
 def _unknown(asset_id: str) -> NotFound:
     return NotFound(f"there is no asset '{asset_id[:80]}'")
-
-
-def _content_headers(call: Call, asset: Asset) -> dict[str, str]:
-    content_type = asset.content_type or UNKNOWN
-    if asset.job_id is not None:
-        content_type = str(output_json(asset, call.links)["content_type"])
-    return file_headers(asset.name, content_type)

@@ -3,7 +3,6 @@
 There are no event ids: whoever comes later is told where the job stands, not how it got there.
 """
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -11,30 +10,19 @@ from typing import Any
 import msgspec
 
 from comfyserve.domain.events import (
-    BusEvent,
-    EngineFrame,
-    EngineMessage,
-    JobChanged,
     Preview,
-    QueueChanged,
-    ReplicaChanged,
 )
 from comfyserve.domain.job import Job
 from comfyserve.domain.progress import Progress
-from comfyserve.gateway.v2.parts import Call
-from comfyserve.gateway.v2.shapes import (
-    attempt_at,
-    output_json,
-    progress_json,
-    queue_position,
-)
-from comfyserve.runtime.bus import Subscription, of_job
+from comfyserve.gateway.door import Call
+from comfyserve.gateway.job_facts import attempt_at, queue_position
+from comfyserve.gateway.listening import MOST_WAITING, Ear
+from comfyserve.gateway.v2.shapes import output_json, progress_json
+from comfyserve.runtime.bus import of_job
 
-_HEARTBEAT_S = 15.0
-_PAUSE_S = 0.5
-_MOST_WAITING = 256
 # Clients give up on a frame of more than 2 MiB; base64 adds a third.
 _MOST_PREVIEW_BYTES = 1024 * 1024
+_URGENT = frozenset({"executed"})
 _HEARTBEAT = b": still here\n\n"
 
 
@@ -44,7 +32,7 @@ async def event_stream(call: Call, job: Job) -> AsyncIterator[bytes]:
     accepts = of_job(job.id)
     with (
         call.streams.counted(),
-        bus.subscribe(job.deployment_id, accepts, limit=_MOST_WAITING) as news,
+        bus.subscribe(job.deployment_id, accepts, limit=MOST_WAITING) as news,
     ):
         # Read again after subscribing: what changes from now on is heard.
         story = _Story(call, await call.gateway.store.jobs.get(job.id) or job)
@@ -53,7 +41,7 @@ async def event_stream(call: Call, job: Job) -> AsyncIterator[bytes]:
                 yield frame
             if story.is_over:
                 return
-            if not await story.listen(news):
+            if not await story.ear.listen(news):
                 yield _HEARTBEAT
 
 
@@ -62,70 +50,31 @@ class _Story:
 
     def __init__(self, call: Call, job: Job) -> None:
         self.is_over = False
+        self.ear = Ear(job, call.gateway.clock, urgent=_URGENT)
         self._call = call
-        self._job = job
         self._clock = call.gateway.clock
         self._told_status: Mapping[str, Any] | None = None
         self._told_progress: Progress | None = None
         self._told_preview: Preview | None = None
         self._told_outputs: set[str] = set()
-        self._has_outputs = True
-        self._has_news = True
-        self._quiet_until = 0.0
-
-    async def listen(self, news: Subscription) -> bool:
-        """Wait for something to tell; False if there was nothing for so long."""
-        deadline = self._clock.monotonic() + _HEARTBEAT_S
-        while True:
-            now = self._clock.monotonic()
-            if self._has_news and now >= self._quiet_until:
-                return True
-            until = min(deadline, self._quiet_until) if self._has_news else deadline
-            try:
-                async with asyncio.timeout(max(0.0, until - now)):
-                    is_urgent = self._hear(await news.get())
-            except TimeoutError:
-                if not self._has_news:
-                    return False
-                continue
-            while len(news):
-                is_urgent |= self._hear(await news.get())
-            if is_urgent:
-                return True
-
-    def _hear(self, event: BusEvent) -> bool:
-        """Note an event; True if it is to be told at once."""
-        match event:
-            case JobChanged(job=job):
-                self._job = job
-                self._has_news = True
-                return True
-            case EngineMessage(kind="executed"):
-                self._has_outputs = self._has_news = True
-                return True
-            case EngineMessage() | Preview() | QueueChanged():
-                self._has_news = True
-                return False
-            case EngineFrame() | ReplicaChanged():
-                return False
 
     async def frames(self) -> list[bytes]:
         """What is new, in the order in which a reader needs it."""
         told: list[bytes] = []
-        if not self._job.is_terminal:
+        if not self.ear.job.is_terminal:
             await self._tell_status(told)
-            if self._clock.monotonic() >= self._quiet_until:
+            if self.ear.may_speak:
                 self._tell_progress(told)
-        if self._has_outputs or self._job.is_terminal:
+        if self.ear.has_outputs or self.ear.job.is_terminal:
             await self._tell_outputs(told)
-        if self._job.is_terminal:
+        if self.ear.job.is_terminal:
             await self._tell_status(told)
             self.is_over = True
         return told
 
     async def _tell_status(self, told: list[bytes]) -> None:
-        status: dict[str, Any] = {"status": self._job.state.value}
-        position = await queue_position(self._call.gateway, self._job)
+        status: dict[str, Any] = {"status": self.ear.job.state.value}
+        position = await queue_position(self._call.gateway, self.ear.job)
         if position is not None:
             status["queue_position"] = position
         if status != self._told_status:
@@ -133,9 +82,8 @@ class _Story:
             told.append(_frame("status", status))
 
     def _tell_progress(self, told: list[bytes]) -> None:
-        self._has_news = False
-        self._quiet_until = self._clock.monotonic() + _PAUSE_S
-        attempt = attempt_at(self._call.gateway, self._job)
+        self.ear.rest()
+        attempt = attempt_at(self._call.gateway, self.ear.job)
         if attempt is None:
             return
         progress = None if attempt.progress is None else attempt.progress.snapshot()
@@ -149,8 +97,8 @@ class _Story:
                 told.append(_frame("preview", _preview_json(preview)))
 
     async def _tell_outputs(self, told: list[bytes]) -> None:
-        self._has_outputs = False
-        assets = await self._call.gateway.store.assets.of_job(self._job.id)
+        self.ear.has_outputs = False
+        assets = await self._call.gateway.store.assets.of_job(self.ear.job.id)
         for asset in assets:
             if asset.id not in self._told_outputs and asset.is_live(self._clock.now()):
                 self._told_outputs.add(asset.id)

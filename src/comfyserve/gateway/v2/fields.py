@@ -4,19 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import QueryParams
 
 from comfyserve.gateway.errors import Refusal
+from comfyserve.gateway.fields import LABEL_KEY, UNSEEN
 from comfyserve.gateway.v2.errors import invalid_request
 
-_MOST_LABELS = 16
 _MOST_FILTERS = 3
-_MOST_LABEL_BYTES = 256
-_LABEL_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _FILTER = re.compile(r"metadata\[(.*)\]", re.DOTALL)
-# Control characters, and those that turn the direction of text around.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _HASH = re.compile(r"blake3:([0-9a-f]{64})")
 _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}")
 _EXPIRES_IN_S = (60, 604_800)
@@ -26,27 +21,6 @@ _MOST_PATH_BYTES = 1024
 _MOST_NAME_BYTES = 200
 
 
-def read_labels(metadata: object) -> Mapping[str, str]:
-    """A job's labels. Raises Refusal `metadata_invalid`, naming the key or the count."""
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, dict):
-        raise _bad_label(f"metadata must be an object of texts, not {type(metadata).__name__}")
-    if len(metadata) > _MOST_LABELS:
-        raise _bad_label(f"metadata has {len(metadata)} pairs; at most {_MOST_LABELS} are allowed")
-    for key, value in metadata.items():
-        shown = f"metadata key '{key[:80]}'"
-        if _LABEL_KEY.fullmatch(key) is None:
-            raise _bad_label(f"{shown} must be 1 to 40 of letters, digits, '_', '.' and '-'")
-        if not isinstance(value, str):
-            raise _bad_label(f"{shown} has a value that is {type(value).__name__}, not a text")
-        if len(value.encode()) > _MOST_LABEL_BYTES:
-            raise _bad_label(f"{shown} has a value of more than {_MOST_LABEL_BYTES} bytes")
-        if _UNSEEN.search(value):
-            raise _bad_label(f"{shown} has a value with characters that cannot be seen")
-    return metadata
-
-
 def read_label_filter(query: QueryParams) -> Mapping[str, str]:
     """`metadata[key]=value`, up to three of them. Raises Refusal `invalid_metadata_filter`."""
     chosen: dict[str, str] = {}
@@ -54,7 +28,7 @@ def read_label_filter(query: QueryParams) -> Mapping[str, str]:
         if not name.startswith("metadata"):
             continue
         found = _FILTER.fullmatch(name)
-        if found is None or _LABEL_KEY.fullmatch(found[1]) is None:
+        if found is None or LABEL_KEY.fullmatch(found[1]) is None:
             raise _bad_filter(f"'{name[:80]}' is no label filter; write metadata[key]=value")
         if found[1] in chosen:
             raise _bad_filter(f"the label '{found[1]}' is filtered twice")
@@ -62,16 +36,6 @@ def read_label_filter(query: QueryParams) -> Mapping[str, str]:
     if len(chosen) > _MOST_FILTERS:
         raise _bad_filter(f"{len(chosen)} labels are filtered; at most {_MOST_FILTERS} can be")
     return chosen
-
-
-def read_limit(query: QueryParams, *, default: int, most: int) -> int:
-    """The size of a page. Raises Refusal."""
-    text = query.get("limit")
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
-        raise Refusal(400, "invalid_request", f"limit must be a whole number from 1 to {most}")
-    return int(text)
 
 
 def read_secrets(extra_data: object) -> Mapping[str, Any]:
@@ -96,14 +60,6 @@ def refuse_unknown(given: Mapping[str, Any], known: frozenset[str], what: str) -
             )
 
 
-def read_idempotency_key(headers: Headers) -> str | None:
-    """The single-use key of a request. Raises Refusal."""
-    key = headers.get("idempotency-key")
-    if key is not None and _KEY.fullmatch(key) is None:
-        raise invalid_request("Idempotency-Key must be 1 to 255 printable ASCII characters")
-    return key
-
-
 def read_hash(value: object, name: str) -> str:
     """The hexadecimal digest in `blake3:...`. Raises Refusal."""
     found = _HASH.fullmatch(value) if isinstance(value, str) else None
@@ -125,7 +81,7 @@ def read_file_path(text: object) -> str:
     if not isinstance(text, str):
         raise invalid_request(f"file_path must be a text, not {type(text).__name__}")
     steps = [step for step in text.strip().split("/") if step not in {"", "."}]
-    if text.strip().startswith("/") or ".." in steps or _UNSEEN.search(text) or "\\" in text:
+    if text.strip().startswith("/") or ".." in steps or UNSEEN.search(text) or "\\" in text:
         raise invalid_request(
             f"file_path '{text[:80]}' must be relative, with '/' between its steps and without '..'"
         )
@@ -157,10 +113,6 @@ def read_tags(value: object) -> tuple[str, ...]:
         if not isinstance(tag, str) or not 1 <= len(tag) <= _MOST_TAG_CHARACTERS:
             raise invalid_request(f"each tag must be a text of 1 to {_MOST_TAG_CHARACTERS}")
     return tuple(tags)
-
-
-def _bad_label(message: str) -> Refusal:
-    return Refusal(422, "metadata_invalid", message)
 
 
 def _bad_filter(message: str) -> Refusal:

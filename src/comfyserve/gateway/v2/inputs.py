@@ -1,13 +1,11 @@
 """Stored files in a workflow: resolved to assets, and laid where the engine looks for inputs."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from comfyserve.domain.ids import is_canonical_uuid
-from comfyserve.gateway.disk import explained
+from comfyserve.gateway.door import Call
 from comfyserve.gateway.errors import Refusal
-from comfyserve.gateway.v2.parts import Call
+from comfyserve.gateway.stored_inputs import BytesGone, find_asset, lay_down
 from comfyserve.store.assets import Asset
 from comfyserve.workflow.asset_references import (
     AssetReferences,
@@ -31,7 +29,10 @@ async def with_input_files(call: Call, workflow: Mapping[str, Any]) -> Mapping[s
     by_id, by_path = await _resolve(call, wanted)
     names: dict[str, str] = {}
     for asset in {asset.id: asset for asset in (*by_id.values(), *by_path.values())}.values():
-        names[asset.id] = await _lay_down(call, asset)
+        try:
+            names[asset.id] = await lay_down(call, asset)
+        except BytesGone:
+            raise _missing([asset.id], None) from None
     return replace_asset_references(
         workflow,
         catalog,
@@ -48,7 +49,7 @@ async def _resolve(
             422, "invalid_workflow", f"the workflow refers to more than {_MOST_ASSETS} assets"
         )
     store = call.gateway.store
-    by_id = {asset_id: await _find(call, asset_id) for asset_id in sorted(wanted.ids)}
+    by_id = {asset_id: await find_asset(call, asset_id) for asset_id in sorted(wanted.ids)}
     found = {asset_id: asset for asset_id, asset in by_id.items() if asset is not None}
     if wanted.malformed or len(found) < len(by_id):
         raise _missing([key for key in by_id if key not in found], wanted)
@@ -56,24 +57,6 @@ async def _resolve(
         call.deployment_id, sorted(wanted.file_paths), call.now
     )
     return found, by_path
-
-
-async def _find(call: Call, asset_id: str) -> Asset | None:
-    if not is_canonical_uuid(asset_id):
-        return None
-    asset = await call.gateway.store.assets.get(asset_id)
-    is_here = asset is not None and asset.deployment_id == call.deployment_id
-    return asset if is_here and asset is not None and asset.is_live(call.now) else None
-
-
-async def _lay_down(call: Call, asset: Asset) -> str:
-    blob = call.gateway.store.blobs.path_of(asset.digest)
-    lay_down = call.gateway.runtime.materials.lay_down
-    try:
-        with explained(asset.name):
-            return await asyncio.to_thread(lay_down, asset, blob, call.target.input_dir)
-    except FileNotFoundError:
-        raise _missing([asset.id], None) from None
 
 
 def _missing(ids: list[str], wanted: AssetReferences | None) -> Refusal:

@@ -6,9 +6,10 @@ from comfyserve.domain.errors import NotFound
 from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.domain.job import Job
 from comfyserve.gateway.answers import empty, json_response
+from comfyserve.gateway.door import Call
+from comfyserve.gateway.fields import read_limit
 from comfyserve.gateway.v2.events import event_stream
-from comfyserve.gateway.v2.fields import read_label_filter, read_limit
-from comfyserve.gateway.v2.parts import Call
+from comfyserve.gateway.v2.fields import read_label_filter
 from comfyserve.gateway.v2.shapes import job_expires_at, job_json, listed_json, timestamp
 from comfyserve.store.jobs import JobFilter
 

@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from comfyserve.domain.errors import NotFound
-from comfyserve.domain.job import Job, JobError, JobState
+from comfyserve.domain.job import Job, JobError
 from comfyserve.domain.progress import Progress
-from comfyserve.gateway.content_types import UNKNOWN, content_type_of
-from comfyserve.gateway.context import Gateway
-from comfyserve.gateway.v2.parts import Call, Links
-from comfyserve.runtime.jobs import Attempt
+from comfyserve.gateway.content_types import UNKNOWN
+from comfyserve.gateway.door import Call, Links
+from comfyserve.gateway.job_facts import (
+    attempt_at,
+    output_content_type,
+    output_type,
+    queue_position,
+)
 from comfyserve.store.assets import Asset
 
 # The contract wants an expiry; without retention it is one that nobody lives to see.
 _FOR_EVER_S = 100 * 365 * 86400.0
-_KINDS = frozenset({"image", "video", "audio", "text"})
 
 
 def timestamp(seconds: float) -> str:
@@ -50,12 +52,11 @@ def asset_json(asset: Asset, links: Links, *, created_new: bool | None = None) -
 def output_json(asset: Asset, links: Links) -> dict[str, Any]:
     """An asset as an output of its job."""
     url, url_expires_at = links.content(asset.id)
-    content_type = content_type_of(asset.name)
-    content_type = asset.content_type if content_type == UNKNOWN else content_type
+    content_type = output_content_type(asset)
     return {
         "node_id": asset.node_id,
         "name": asset.name,
-        "type": _output_type(asset.name, content_type),
+        "type": output_type(asset.name, content_type),
         "content_type": content_type,
         "size_bytes": asset.size_bytes,
         "id": asset.id,
@@ -124,23 +125,6 @@ def outputs_json(assets: Sequence[Asset], call: Call) -> list[Mapping[str, Any]]
     return [output_json(asset, call.links) for asset in assets if asset.is_live(call.now)]
 
 
-def attempt_at(gateway: Gateway, job: Job) -> Attempt | None:
-    """The attempt under way at a job."""
-    if job.is_terminal or job.state is JobState.QUEUED:
-        return None
-    try:
-        return gateway.runtime.fleet(job.deployment_id).attempt_at(job.id)
-    except NotFound:
-        return None  # the deployment was deleted meanwhile
-
-
-async def queue_position(gateway: Gateway, job: Job) -> int | None:
-    """1 for the job that is next; None unless it is queued."""
-    if job.state is not JobState.QUEUED:
-        return None
-    return await gateway.store.jobs.position(job.id) + 1
-
-
 def job_expires_at(job: Job, retention_s: float) -> float:
     """When a job goes, counted from its end (while it is open: from its beginning)."""
     return (job.finished_at or job.created_at) + (retention_s or _FOR_EVER_S)
@@ -163,13 +147,6 @@ def _metrics(job: Job) -> dict[str, int | None]:
         "queue_ms": None if started is None else _ms(started - job.created_at),
         "execution_ms": None if started is None or finished is None else _ms(finished - started),
     }
-
-
-def _output_type(name: str, content_type: str) -> str:
-    if name.endswith(".latent"):
-        return "latent"
-    kind = content_type.partition("/")[0]
-    return kind if kind in _KINDS else "file"
 
 
 def _optional_time(seconds: float | None) -> str | None:

@@ -16,18 +16,14 @@ from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import read_body
+from comfyserve.gateway.door import Call
 from comfyserve.gateway.errors import Refusal
+from comfyserve.gateway.fields import read_idempotency_key, read_labels
 from comfyserve.gateway.input_files import list_input_files
 from comfyserve.gateway.job_webhook import read_webhook
 from comfyserve.gateway.v2.errors import invalid_request
-from comfyserve.gateway.v2.fields import (
-    read_idempotency_key,
-    read_labels,
-    read_secrets,
-    refuse_unknown,
-)
+from comfyserve.gateway.v2.fields import read_secrets, refuse_unknown
 from comfyserve.gateway.v2.inputs import with_input_files
-from comfyserve.gateway.v2.parts import Call
 from comfyserve.gateway.v2.shapes import job_json
 from comfyserve.store.jobs import NewJob
 from comfyserve.store.keys import UsedKey, key_reuse

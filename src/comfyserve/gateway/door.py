@@ -1,4 +1,4 @@
-"""What the handlers of this door are given beside the gateway: links, signatures, stream slots."""
+"""What the handlers of a door for callers are given beside the gateway: links, signatures, stream slots."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from comfyserve.gateway.context import Gateway, Target, gateway_of
 from comfyserve.gateway.errors import Refusal
-from comfyserve.gateway.v2.signing import LIFETIME_S, UrlSigner
+from comfyserve.gateway.signing import LIFETIME_S, UrlSigner
 
-BASE = "/api/v2"
+_ASSETS = "/api/v2/assets"
 _MOST_STREAMS = 1000
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII)
 
@@ -23,9 +23,14 @@ class Streams:
     limit: int = _MOST_STREAMS
     open: int = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another one may be opened."""
+        return self.open < self.limit
+
     def require_room(self) -> None:
         """Raise Refusal `too_many_streams` at the limit."""
-        if self.open >= self.limit:
+        if not self.has_room:
             raise Refusal(
                 429,
                 "too_many_streams",
@@ -50,17 +55,18 @@ class Links:
     prefix: str
     signer: UrlSigner
     now: float
+    base: str = ""
 
     def job(self, job_id: str, part: str = "") -> str:
         """A job or a part of it, from the host's root."""
-        return f"{self.prefix}{BASE}/jobs/{job_id}{part}"
+        return f"{self.prefix}{self.base}/jobs/{job_id}{part}"
 
     def content(self, asset_id: str) -> tuple[str, float]:
         """An asset's bytes, absolute and signed, and until when that is good."""
         # Whole minutes, so that the URL does not change with each poll.
         expires_at = (int(self.now) // 60 + 1) * 60 + LIFETIME_S
         query = self.signer.query(asset_id, expires_at)
-        path = f"{self.prefix}{BASE}/assets/{asset_id}/content"
+        path = f"{self.prefix}{_ASSETS}/{asset_id}/content"
         return f"{self.origin}{path}?{query}", float(expires_at)
 
 
@@ -94,10 +100,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class DoorParts:
-    """What the door itself holds, one for the server."""
+    """What a door itself holds, one for the server. `base` is in front of all of its paths."""
 
     signer: UrlSigner
     streams: Streams
+    base: str = ""
 
     def call(self, request: Request) -> Call:
         """Gather what a handler needs."""
@@ -107,7 +114,7 @@ class DoorParts:
             request=request,
             gateway=gateway,
             target=request.state.target,
-            links=Links(_origin(request), request.state.prefix, self.signer, now),
+            links=Links(_origin(request), request.state.prefix, self.signer, now, self.base),
             streams=self.streams,
             now=now,
         )
