@@ -1,14 +1,16 @@
 """`make bench`: prints a table and writes `bench-results/latest.json`.
 
 `make bench ARGS="--comfyui-dir DIR --python PY"` measures a real ComfyUI instead of the embedded
-engine; `ARGS="--only wake"` one measure alone.
+engine; `ARGS="--only wake"` one topic alone. A topic is a module of this package with a function
+that returns rows; it is added to `TOPICS`.
 """
 
 import asyncio
 import json
 import os
 import platform
-from collections.abc import Awaitable, Callable
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,51 +18,74 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import measures
-from bench.measures import Row
+from bench.floods import accepts, histories
+from bench.idling import idle
 from bench.processes import EngineUnderTest
+from bench.rows import Measure, Row
+from bench.scaling import efficiency
+from bench.waking import wake
+from bench.warm import warm
+from bench.workflows import workflows
 
-Measure = Callable[[EngineUnderTest], Awaitable[list[Row]]]
-MEASURES: dict[str, Measure] = {
-    "warm": measures.warm_latency,
-    "wake": measures.wake,
-    "accepts": measures.accepts,
-    "histories": measures.histories,
-    "idle": measures.idle,
-    "efficiency": measures.efficiency,
+TOPICS: dict[str, Measure] = {
+    "warm": warm,
+    "wake": wake,
+    "accepts": accepts,
+    "histories": histories,
+    "idle": idle,
+    "efficiency": efficiency,
+    "workflows": workflows,
 }
-# They need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"efficiency"}
+# Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
+EMBEDDED_ONLY = {"efficiency", "idle", "workflows"}
+_TOPIC_TIMEOUT_S = 180.0
 
 
 @click.command()
 @click.option("--comfyui-dir", type=click.Path(exists=True, file_okay=False, resolve_path=True))
 @click.option("--python", help="Interpreter for ComfyUI.")
-@click.option("--only", multiple=True, type=click.Choice(list(MEASURES)), help="Just these.")
+@click.option("--only", multiple=True, type=click.Choice(list(TOPICS)), help="Just these.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench-results/latest.json"))
 def main(comfyui_dir: str | None, python: str | None, only: tuple[str, ...], out: Path) -> None:
     """Measure comfyserve beside the engine itself."""
     engine = EngineUnderTest(comfyui_dir, python)
-    names = [name for name in (only or MEASURES) if not (engine.is_real and name in EMBEDDED_ONLY)]
+    topics = [
+        topic for topic in (only or TOPICS) if not (engine.is_real and topic in EMBEDDED_ONLY)
+    ]
     console = Console()
     rows: list[Row] = []
-    for name in names:
-        console.print(f"measuring {name} ...", style="dim")
-        rows += asyncio.run(_measured(MEASURES[name], engine))
+    failed: dict[str, str] = {}
+    for topic in topics:
+        began = time.perf_counter()
+        try:
+            rows += asyncio.run(_measured(TOPICS[topic], engine))
+        except Exception as error:  # noqa: BLE001 - the other topics are worth having
+            failed[topic] = f"{type(error).__name__}: {error}"
+        spent = time.perf_counter() - began
+        console.print(f"{topic}: {failed.get(topic, f'{spent:.0f} s')}", style="dim")
+        _write(out, engine, rows, failed)
     console.print(_table(rows, "ComfyUI" if engine.is_real else "embedded engine"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    shown = [{**asdict(row), "ratio": row.ratio} for row in rows]
-    out.write_text(json.dumps({"facts": facts, "engine": asdict(engine), "rows": shown}, indent=1))
     console.print(f"written to {out}", style="dim")
+    sys.exit(1 if failed else 0)
 
 
 async def _measured(measure: Measure, engine: EngineUnderTest) -> list[Row]:
-    return await measure(engine)
+    async with asyncio.timeout(_TOPIC_TIMEOUT_S):
+        return await measure(engine)
+
+
+def _write(out: Path, engine: EngineUnderTest, rows: list[Row], failed: dict[str, str]) -> None:
+    """After each topic, so that a run that is broken off leaves what it has."""
+    facts = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+    shown = [{**asdict(row), "ratio": row.ratio} for row in rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    document = {"facts": facts, "engine": asdict(engine), "rows": shown, "failed": failed}
+    out.write_text(json.dumps(document, indent=1))
 
 
 def _table(rows: list[Row], engine: str) -> Table:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-Prompt = Mapping[str, Any]
+from bench.prompts import Prompt
 
 
 class Client:

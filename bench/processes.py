@@ -15,6 +15,8 @@ from pathlib import Path
 import aiohttp
 
 START_TIMEOUT_S = 180.0
+_STOP_TIMEOUT_S = 30.0
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,28 @@ async def replicas_of(url: str) -> int:
         return len(json.loads(await answer.read())["replicas"])
 
 
+async def put_to_sleep(url: str) -> None:
+    """Stop all replicas of a server, and wait until they are gone."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/api/v1/replicas") as answer:
+            found = json.loads(await answer.read())["replicas"]
+        for replica in found:
+            await session.post(f"{url}/api/v1/replicas/{replica['id']}/stop")
+        while await replicas_of(url):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+def rss_bytes(pid: int) -> int:
+    """What a process holds in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
@@ -147,4 +171,8 @@ async def _process(argv: list[str], cwd: str) -> AsyncIterator[asyncio.subproces
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 60)
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,43 @@
+"""Throughput with N replicas of sleeping nodes against N times one replica."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from bench import prompts
+from bench.client import Client, Prompt
+from bench.processes import EngineUnderTest, replicas_of, server
+from bench.rows import Row
+
+
+async def efficiency(
+    engine: EngineUnderTest, *, replicas: Sequence[int] = (2, 4, 8), job_s: float = 1.0
+) -> list[Row]:
+    """Needs the embedded engine's sleeping node."""
+    rows = []
+    for count in replicas:
+        async with server(engine, max_replicas=count) as ours:
+            await _wake_all(ours.url, count)
+            jobs = count * 5
+            began = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for number in range(jobs):
+                    group.create_task(_run_alone(ours.url, prompts.sleeping(number, job_s)))
+            ideal = jobs / count * job_s
+            share = ideal / (time.perf_counter() - began)
+        rows.append(Row(f"efficiency at {count} replicas", share, None, "of 1", ">= 0.95"))
+    return rows
+
+
+async def _run_alone(url: str, prompt: Prompt) -> None:
+    async with Client(url) as client:
+        await client.run(prompt)
+
+
+async def _wake_all(url: str, count: int) -> None:
+    """Pile up work until every replica is ready, then let it drain."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(count * 3):
+            group.create_task(_run_alone(url, prompts.sleeping(10_000 + number, 2.0)))
+    if await replicas_of(url) != count:
+        raise RuntimeError(f"expected {count} replicas, got {await replicas_of(url)}")

@@ -1,0 +1,25 @@
+"""From nothing to the first result: a plain start of the engine, and a wake."""
+
+import time
+
+from bench import prompts
+from bench.client import Client
+from bench.processes import EngineUnderTest, plain_engine, put_to_sleep, server
+from bench.rows import Row, latency
+
+_RUNS = 9
+
+
+async def wake(engine: EngineUnderTest) -> list[Row]:
+    """A start and a wake in turns."""
+    direct: list[float] = []
+    woken: list[float] = []
+    async with server(engine) as ours, Client(ours.url) as client:
+        for number in range(_RUNS):
+            began = time.perf_counter()
+            async with plain_engine(engine) as plain, Client(plain.url) as direct_client:
+                await direct_client.run(prompts.tiny(number))
+                direct.append(time.perf_counter() - began)
+            await put_to_sleep(ours.url)
+            woken.append(await client.run(prompts.tiny(number)))
+    return [latency("wake to first result, p50", woken, direct, 50, "ratio <= 1.05")]
