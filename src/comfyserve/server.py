@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import structlog
 
+from comfyserve.build.artifacts import Artifacts
 from comfyserve.clock import SystemClock
 from comfyserve.gateway.app import GatewayApp
 from comfyserve.gateway.context import Gateway
@@ -33,6 +34,11 @@ from comfyserve.store import open_store
 from comfyserve.store.home import HomeLock
 
 log = structlog.get_logger()
+
+_CONNECT_TIMEOUT_S = 10.0
+_KEPT_UPSTREAM_S = 1.0
+_UPSTREAM_BUFFER_BYTES = 256 * 1024
+_LONGEST_HEADER_BYTES = 64 * 1024
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
@@ -77,6 +83,18 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         base_url = settings.url.rstrip("/") or url_of(listener)
         jitter = random.SystemRandom().random
         courier = await stack.enter_async_context(Courier(store, outside, clock, jitter, base_url))
+        upstream = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+                # Servers close what is idle; reusing a connection in that moment loses a request.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_UPSTREAM_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                read_bufsize=_UPSTREAM_BUFFER_BYTES,
+                max_line_size=_LONGEST_HEADER_BYTES,
+                max_field_size=_LONGEST_HEADER_BYTES,
+            )
+        )
         bus = Bus()
         inventory = await ask_inventory()
         launcher = LocalLauncher(
@@ -94,6 +112,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 session,
                 settings,
                 gpu_types={gpu.uuid: gpu.type for gpu in inventory.gpus},
+                images=Artifacts(home / "builds"),
+                inside_url=url_of(listener),
             )
         )
         await runtime.start()
@@ -114,6 +134,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             outside=outside,
             courier=courier,
             volumes=VolumeModels(home, clock),
+            upstream=upstream,
         )
         await listeners.serve(GatewayApp(gateway), listener)
         for deployment in runtime.deployments:

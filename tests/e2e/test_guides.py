@@ -30,6 +30,16 @@ def test_what_it_costs(tmp_path: Path, free_port: int) -> None:
     assert (tmp_path / "costs.svg").read_text("utf-8").startswith("<?xml")
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+def test_updates_without_downtime(tmp_path: Path, free_port: int) -> None:
+    result = run_guide("updates-without-downtime.md", tmp_path, free_port)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(list((tmp_path / "during").rglob("red_*.png"))) == 4
+    assert "studio is at revision 1" in result.stderr
+    assert "gone for good" in result.stdout
+
+
 def _commands() -> list[str]:
     papers = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     found = []

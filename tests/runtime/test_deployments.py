@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from comfyserve.domain.deployment import DeploymentState
-from comfyserve.domain.errors import Conflict, DeployFailed, InvalidInput, NotFound
+from comfyserve.domain.errors import Conflict, DeployFailed, Gone, InvalidInput, NotFound
 from comfyserve.domain.job import JobState
 from comfyserve.domain.replica import Cause, ReplicaState
 from comfyserve.domain.spec import DeploymentSpec, EngineKind, EngineSpec, Scaling
@@ -249,3 +249,36 @@ async def test_deployments_do_not_wait_for_each_other(rig: Rig, gate: Gate) -> N
     rig.engines.conduct = Conduct()
     assert (await rig.ended(await rig.submit(other))).state is JobState.SUCCEEDED
     assert (await rig.job(held)).state is JobState.RUNNING
+
+
+async def test_a_home_remembers_what_is_gone(rig: Rig) -> None:
+    await rig.deploy("brief")
+    await rig.deployer.delete("brief")
+    await rig.stop()
+    await rig.start()
+    with pytest.raises(Gone, match="for good"):
+        await rig.deployer.find("brief")
+    with pytest.raises(NotFound):
+        await rig.deployer.find("never")
+    await rig.deploy("brief")
+    assert (await rig.deployer.find("brief")).name == "brief"
+    assert not rig.runtime.is_gone("brief")
+
+
+async def test_an_update_while_awake_hands_over_to_the_replica_that_was_recorded(rig: Rig) -> None:
+    first = await rig.deploy()
+    await rig.ended(await rig.submit(first))
+    old = await rig.replica(first, ReplicaState.READY)
+    second = await rig.deploy(spec=replace(SPEC, port=None, scaling=Scaling(idle_timeout_s=30.0)))
+    await rig.until(lambda: old not in rig.fleet(second).supervisors)
+    new = await rig.replica(second, ReplicaState.READY)
+    assert new.replica.revision_id == second.revision.id
+    assert (new.replica.cause, new.id == old.id) == (Cause.RECORDING, False)
+    done = await rig.ended(await rig.submit(second))
+    assert done.replica_id == new.id
+    await rig.until(lambda: rig.fleet(second).supervisors == (new,))
+    back = await rig.deployer.rollback("demo")
+    assert back.revision.id == first.revision.id
+    done = await rig.ended(await rig.submit(back))
+    assert done.revision_id == first.revision.id
+    assert (await rig.deploy()).revision.number == 3

@@ -130,9 +130,10 @@ async def test_the_queue_goes_by_number_and_front(rig: Rig) -> None:
 
 
 async def test_the_minimum_is_awake_without_work_and_never_culled(rig: Rig) -> None:
+    """The replica that was started to be recorded stays."""
     deployment = await rig.deploy(spec=scaled(min_replicas=1, idle_timeout_s=0.0))
     supervisor = await rig.replica(deployment, ReplicaState.READY)
-    assert supervisor.replica.cause is Cause.MIN_REPLICAS
+    assert supervisor.replica.cause is Cause.RECORDING
     done = await rig.ended(await rig.submit(deployment))
     assert done.replica_id == supervisor.id
     assert supervisor.state is ReplicaState.READY

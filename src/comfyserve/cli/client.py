@@ -15,6 +15,7 @@ from comfyserve.cli import webhook_answers as hooks
 from comfyserve.cli.answers import Answer
 from comfyserve.cli.errors import ServerFailed
 from comfyserve.cli.events import JobEvent, read_events
+from comfyserve.cli.revisions import Revisions
 from comfyserve.domain.budget import BudgetKind
 from comfyserve.sdk.servers import expected_server
 from comfyserve.sdk.transport import Query, Request, Transport
@@ -82,10 +83,16 @@ class Client:
         path = f"/deployments/{quote(name, safe='')}"
         return self._call("PUT", path, answers.Deployment, body=spec, timeout_s=timeout_s)
 
-    def change_deployment(self, name: str, verb: str) -> Answer[answers.Deployment]:
-        """Apply `stop`, `start` or `warm`."""
+    def change_deployment(
+        self, name: str, verb: str, body: Mapping[str, Any] | None = None, timeout_s: float = 60.0
+    ) -> Answer[answers.Deployment]:
+        """Apply `stop`, `start`, `warm` or `rollback`."""
         path = f"/deployments/{quote(name, safe='')}/{verb}"
-        return self._call("POST", path, answers.Deployment)
+        return self._call("POST", path, answers.Deployment, body=body, timeout_s=timeout_s)
+
+    def revisions(self, name: str) -> Answer[Revisions]:
+        """All revisions of a deployment."""
+        return self._get(f"/deployments/{quote(name, safe='')}/revisions", Revisions)
 
     def delete_deployment(self, name: str) -> None:
         """Delete a deployment; its open jobs are canceled, its replicas stop."""

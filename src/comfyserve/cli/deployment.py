@@ -1,15 +1,23 @@
-"""Deployments: `deployment list|warm`, and the short verbs `status`, `stop`, `start`, `rm`."""
+"""Deployments: `deployment list|warm|revisions|rollback`, and the short verbs `status`, `stop`, `start`, `rm`."""
 
 import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.options import confirm, json_option, server_options, yes_option
-from comfyserve.cli.tables import deployment_facts, deployments_table, replicas_table
+from comfyserve.cli.revisions import revisions_table
+from comfyserve.cli.tables import (
+    deployment_facts,
+    deployments_table,
+    replicas_table,
+)
 from comfyserve.cli.units import utc_now
 
+_ROLLBACK_TIMEOUT_S = 3600.0
+"""An engine may take long to start; its own timeout ends it before."""
 
-@click.group(short_help="List deployments, wake them.")
+
+@click.group(short_help="List deployments, wake them, roll them back.")
 def deployment() -> None:
     """Deployments: named, long-lived, asleep while there is no work."""
 
@@ -29,6 +37,39 @@ def list_deployments(client: Client, *, as_json: bool) -> None:
 def warm(client: Client, *, name: str, as_json: bool) -> None:
     """Wake a replica of NAME without a job, so that the next one need not wait."""
     _change(client, name, "warm", as_json=as_json)
+
+
+@deployment.command("revisions", short_help="List what a deployment was.")
+@click.argument("name")
+@json_option
+@server_options
+def revisions(client: Client, *, name: str, as_json: bool) -> None:
+    """List all revisions of NAME; `deployment rollback` makes one the current one again."""
+    answer = client.revisions(name)
+    if as_json:
+        render.emit_json(answer.json)
+    else:
+        render.show(revisions_table(answer.value.revisions, utc_now()))
+
+
+@deployment.command("rollback", short_help="Make an earlier revision the current one.")
+@click.argument("name")
+@click.argument("revision", required=False, type=click.IntRange(min=1))
+@json_option
+@server_options
+def rollback(client: Client, *, name: str, revision: int | None, as_json: bool) -> None:
+    """Make REVISION of NAME the current one again; without it, the one before the current.
+
+    Replicas that are awake are replaced without a gap: one of that revision is started first, and
+    if it cannot be, everything stays as it is.
+    """
+    with render.busy(f"rolling {name} back"):
+        body = {} if revision is None else {"revision": revision}
+        answer = client.change_deployment(name, "rollback", body, _ROLLBACK_TIMEOUT_S)
+    if as_json:
+        render.emit_json(answer.json)
+    else:
+        render.say(f"{name} is at revision {answer.value.revision} and {answer.value.status}")
 
 
 @click.command(short_help="Show the deployments, or one of them.")

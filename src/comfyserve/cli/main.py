@@ -73,7 +73,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "In detail",
         (
-            Entry("deployment", "deployment", "List deployments, wake them."),
+            Entry("deployment", "deployment", "List deployments, wake them, roll them back."),
             Entry("endpoint", "endpoint", "List endpoints, roll them back."),
             Entry("job", "job", "List, show and cancel jobs."),
             Entry("output", "output", "Make links to outputs, revoke them."),

@@ -7,7 +7,15 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from comfyserve.cli.answers import Budget, Deployment, Job, Replica, Token, Usage, UsageRow
+from comfyserve.cli.answers import (
+    Budget,
+    Deployment,
+    Job,
+    Replica,
+    Token,
+    Usage,
+    UsageRow,
+)
 from comfyserve.cli.render import columns, facts
 from comfyserve.cli.units import ago_text, duration_text, ms_text, size_text
 from comfyserve.domain.usage import Receipt

@@ -19,7 +19,8 @@ class Revision:
     """One immutable snapshot of a deployment: spec, engine version and recorded answers.
 
     `snapshot_digest` names the blob with the engine's own answers to `/object_info`,
-    `/system_stats` and the like, recorded once when the revision was made.
+    `/system_stats` and the like, recorded once when the revision was made; it is empty for a
+    server that is not ComfyUI.
     """
 
     id: str
@@ -29,6 +30,16 @@ class Revision:
     engine_version: str
     snapshot_digest: str
     created_at: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is no ComfyUI: its door is the plain proxy."""
+        return not self.snapshot_digest
+
+    @property
+    def slots(self) -> int:
+        """Jobs or requests at once on one replica; ComfyUI runs one prompt whatever the spec says."""
+        return self.spec.limits.concurrency if self.is_plain else 1
 
 
 @dataclass(frozen=True, slots=True)

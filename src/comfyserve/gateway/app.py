@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from comfyserve.domain.deployment import Deployment
-from comfyserve.domain.errors import ComfyserveError
+from comfyserve.domain.errors import ComfyserveError, Forbidden, Unauthorized
 from comfyserve.gateway import (
     files,
     native_jobs,
@@ -25,13 +25,24 @@ from comfyserve.gateway import (
     view_metadata,
     web,
 )
-from comfyserve.gateway.auth import ADMIN, READ, RUN, authenticate
+from comfyserve.gateway.auth import (
+    ADMIN,
+    ANONYMOUS,
+    LOCAL,
+    READ,
+    RUN,
+    Principal,
+    anonymous,
+    authenticate,
+)
 from comfyserve.gateway.context import Gateway, Target
 from comfyserve.gateway.control import control_app
 from comfyserve.gateway.errors import native_error
 from comfyserve.gateway.metrics import metrics
 from comfyserve.gateway.passthrough import passthrough
-from comfyserve.gateway.resolve import resolve
+from comfyserve.gateway.plain.call import Call
+from comfyserve.gateway.plain.door import PlainDoor
+from comfyserve.gateway.resolve import own_address, resolve
 from comfyserve.gateway.typed.app import TypedDoor, is_typed
 from comfyserve.gateway.v2.app import V2Door, is_v2
 from comfyserve.gateway.ws import native_socket
@@ -100,6 +111,7 @@ class GatewayApp:
         self._control = control_app(gateway)
         self._v2 = V2Door(gateway)
         self._typed = TypedDoor(gateway)
+        self._plain_door = PlainDoor(gateway)
         self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
         self._plain = {
             (row.method, path): _guarded(row.handler, row.scope)
@@ -111,7 +123,7 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP exchange or WebSocket."""
-        if scope["path"].startswith("/api/v1/"):
+        if scope["path"].startswith("/api/v1/") and not self._is_plain_address(scope):
             await self._control(scope, receive, send)
             return
         scope["app"] = self
@@ -131,10 +143,8 @@ class GatewayApp:
 
     async def _serve_deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        principal = self._v2.bearer(scope) or await authenticate(
-            scope, gateway.store.tokens, gateway.settings.domain
-        )
-        if scope["path"] == "/metrics":
+        principal = self._v2.bearer(scope) or await self._principal(scope)
+        if scope["path"] == "/metrics" and not self._is_plain_address(scope):
             principal.require(READ)
             await (await metrics(gateway))(scope, receive, send)
             return
@@ -143,7 +153,13 @@ class GatewayApp:
             # The web page addresses everything relative to the last slash.
             await RedirectResponse(f"{found.prefix}/", 308)(scope, receive, send)
             return
-        target = await self._target(found.deployment)
+        deployment = found.deployment
+        if deployment.revision.is_plain:
+            is_ours = principal.name not in {LOCAL.name, ANONYMOUS}
+            call = Call(scope, deployment, principal, found.prefix, shows_credential=is_ours)
+            await self._plain_door(call, receive, send)
+            return
+        target = await self._target(deployment)
         scope["path"] = found.path
         scope["state"] = {"target": target, "principal": principal, "prefix": found.prefix}
         if is_v2(found.path):
@@ -169,6 +185,29 @@ class GatewayApp:
         target = Target(deployment, snapshot, runtime.input_dir(deployment.id))
         self._targets[deployment.id] = target
         return target
+
+    async def _principal(self, scope: Scope) -> Principal:
+        """Who is asking; anybody, at a deployment that is open to everybody."""
+        gateway = self._gateway
+        domain = gateway.settings.domain
+        try:
+            return await authenticate(scope, gateway.store.tokens, domain)
+        except (Unauthorized, Forbidden) as refusal:
+            try:
+                deployment = resolve(scope, gateway.runtime, domain).deployment
+            except ComfyserveError:
+                raise refusal from None  # What there is, strangers are not told.
+            if deployment.spec.authorized:
+                raise
+            return anonymous(deployment.id)
+
+    def _is_plain_address(self, scope: Scope) -> bool:
+        """Whether a host name or port is a plain server's own, with every path there is."""
+        try:
+            found = own_address(scope, self._gateway.runtime, self._gateway.settings.domain)
+        except ComfyserveError:
+            return False
+        return found is not None and found.revision.is_plain
 
     async def _refuse(
         self, path: str, error: ComfyserveError, scope: Scope, receive: Receive, send: Send

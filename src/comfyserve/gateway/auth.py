@@ -12,10 +12,19 @@ from comfyserve.domain.errors import Forbidden, Unauthorized
 from comfyserve.store.tokens import TokenStore
 
 READ, RUN, ADMIN = "read", "run", "admin"
+ANONYMOUS = "anonymous"
 _ALL = frozenset({READ, RUN, ADMIN})
 _IMPLIED = {ADMIN: _ALL, RUN: frozenset({READ, RUN}), READ: frozenset({READ})}
 _FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
-_LOOKED_AT = _FORWARDED | {b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site"}
+TOKEN_HEADER = b"x-comfyserve-token"
+_LOOKED_AT = _FORWARDED | {
+    TOKEN_HEADER,
+    b"authorization",
+    b"x-api-key",
+    b"host",
+    b"origin",
+    b"sec-fetch-site",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +46,15 @@ class Principal:
 LOCAL = Principal("local", _ALL)
 
 
+def anonymous(deployment_id: str) -> Principal:
+    """Anybody, at a deployment that is open to everybody."""
+    return Principal(ANONYMOUS, _IMPLIED[RUN], deployment_id)
+
+
 async def authenticate(scope: Scope, tokens: TokenStore, domain: str) -> Principal:
     """The principal behind a request.
 
-    A token comes as `Authorization: Bearer`, `X-API-Key` or `?token=`. Without one, only a direct
+    A token comes as `X-Comfyserve-Token`, `Authorization: Bearer`, `X-API-Key` or `?token=`. Without one, only a direct
     connection from this machine is believed, and only under a host name that no foreign web page
     can make a browser send. Raises Unauthorized or Forbidden.
     """
@@ -53,7 +67,7 @@ async def authenticate(scope: Scope, tokens: TokenStore, domain: str) -> Princip
         granted = frozenset().union(*(_IMPLIED.get(name, frozenset()) for name in token.scopes))
         return Principal(token.id, granted, token.deployment_id)
     client = scope.get("client")
-    if client is None or not _is_loopback(client[0]) or not _FORWARDED.isdisjoint(shown):
+    if client is None or not is_loopback(client[0]) or not _FORWARDED.isdisjoint(shown):
         raise Unauthorized(
             "a token is needed: send 'Authorization: Bearer TOKEN' (make one on the server's "
             "machine with `comfyserve token create NAME`)"
@@ -63,6 +77,8 @@ async def authenticate(scope: Scope, tokens: TokenStore, domain: str) -> Princip
 
 
 def _secret_of(scope: Scope, shown: Mapping[bytes, bytes]) -> str | None:
+    if key := shown.get(TOKEN_HEADER):
+        return key.decode("latin-1")
     kind, _, value = shown.get(b"authorization", b"").partition(b" ")
     if kind.lower() == b"bearer" and value:
         return value.strip().decode("latin-1")
@@ -77,7 +93,7 @@ def _secret_of(scope: Scope, shown: Mapping[bytes, bytes]) -> str | None:
 def _check_origin(shown: Mapping[bytes, bytes], domain: str) -> None:
     """Refuse what a foreign web page may send to this machine through a visitor's browser."""
     host = _host_of(f"//{shown.get(b'host', b'').decode('latin-1')}")
-    is_ours = _is_loopback(host) or host == "localhost" or host.endswith(".localhost")
+    is_ours = is_loopback(host) or host == "localhost" or host.endswith(".localhost")
     if not is_ours and not (domain and (host == domain or host.endswith(f".{domain}"))):
         raise Forbidden(
             f"without a token this server answers only to its own names, not to '{host[:80]}'",
@@ -99,7 +115,8 @@ def _host_of(url: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

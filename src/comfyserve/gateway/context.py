@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 from starlette.requests import Request
 
@@ -49,6 +50,9 @@ class Gateway:
         revision = deployment.revision
         recorded = await self.runtime.snapshot(revision.snapshot_digest)
         return await self.volumes.current(revision.snapshot_digest, recorded, revision.spec)
+
+    upstream: aiohttp.ClientSession
+    """For exchanges that are passed on to replicas as they are."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from starlette.types import Scope
 
 from comfyserve.domain.deployment import Deployment
 from comfyserve.domain.errors import NotFound
+from comfyserve.runtime.deploy import gone
 from comfyserve.runtime.runtime import Runtime
 
 _PATH_PREFIX = "/d/"
@@ -22,26 +23,34 @@ class Resolved:
 
 
 def resolve(scope: Scope, runtime: Runtime, domain: str) -> Resolved:
-    """Find the deployment. Raises NotFound naming what there is."""
+    """Find the deployment. Raises NotFound naming what there is, and Gone."""
     path: str = scope["path"]
     deployments = runtime.deployments
     if path.startswith(_PATH_PREFIX):
         name, slash, rest = path[len(_PATH_PREFIX) :].partition("/")
-        found = _named(deployments, name)
+        found = _named(runtime, name)
         return Resolved(found, f"/{rest}" if slash else None, f"{_PATH_PREFIX}{name}")
+    return Resolved(own_address(scope, runtime, domain) or default_of(deployments), path)
+
+
+def own_address(scope: Scope, runtime: Runtime, domain: str) -> Deployment | None:
+    """The deployment whose own host name or port a request came to. Raises NotFound and Gone."""
     if domain and (label := _label_of(scope, domain)):
-        return Resolved(_named(deployments, label), path)
+        return _named(runtime, label)
     port = scope["server"][1] if scope.get("server") else None
-    for deployment in deployments:
+    for deployment in runtime.deployments:
         if deployment.spec.port is not None and deployment.spec.port == port:
-            return Resolved(deployment, path)
-    return Resolved(default_of(deployments), path)
+            return deployment
+    return None
 
 
-def _named(deployments: tuple[Deployment, ...], name: str) -> Deployment:
+def _named(runtime: Runtime, name: str) -> Deployment:
+    deployments = runtime.deployments
     for deployment in deployments:
         if deployment.name == name:
             return deployment
+    if runtime.is_gone(name):
+        raise gone(name)
     names = ", ".join(deployment.name for deployment in deployments) or "none yet"
     raise NotFound(
         f"there is no deployment '{name[:80]}'; there is: {names}", code="deployment_not_found"

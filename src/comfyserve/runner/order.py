@@ -38,6 +38,9 @@ class Order:
         self.bwrap = text("bwrap")
         self.memory_bytes = int(text("memory_bytes") or 0)
         self.log_limit_bytes = int(text("log_limit_bytes") or 0)
+        self.port = int(text("port") or 0)
+        self.links = list(zip(fields.get("link", []), fields.get("link_to", []), strict=True))
+        self.copies = list(zip(fields.get("copy", []), fields.get("copy_to", []), strict=True))
 
     def path(self, name: str) -> str:
         """Return the path of one of the replica's own files."""

@@ -24,11 +24,18 @@ class Port:
     then gives the port to nobody who asks for any free one, nor to an outgoing connection, while
     a server that sets SO_REUSEADDR itself (asyncio's, and so every usual one) can listen on it.
     One that does not set it fails with "address in use"; `is_held=False` suits those.
+    A `number` that is not 0 asks for that one: OSError if somebody listens there.
     """
 
-    def __init__(self, host: str, *, is_held: bool) -> None:
+    def __init__(self, host: str, *, is_held: bool, number: int = 0) -> None:
         self._socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-        self._socket.bind((host, 0))
+        if number:  # What was connected there before, and lingers, is no reason to refuse.
+            self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, number))
+        except OSError:
+            self._socket.close()
+            raise
         self.number: int = self._socket.getsockname()[1]
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         if not is_held:

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
 
 from comfyserve.runner import linux
+from comfyserve.runner.layout import lay_out
 from comfyserve.runner.memory import MemoryGroup, is_out_of_memory, limit_memory
 from comfyserve.runner.order import Order, Report, read_order
 from comfyserve.runner.ports import Port, find_listeners, holds_one
@@ -117,6 +118,7 @@ class Shim:
         try:
             for directory in order.writable:
                 os.makedirs(directory, exist_ok=True)
+            lay_out(order)
         except OSError as error:
             self._finish("exited", f"cannot make a directory: {error}")
             return
@@ -127,7 +129,12 @@ class Shim:
         start = start_confined if self._is_confined else start_server
         order, report = self._order, self._report
         try:
-            self._port = Port(order.host, is_held=self._attempts == 1)
+            self._port = Port(order.host, is_held=self._attempts == 1, number=order.port)
+        except OSError as error:
+            where = f"port {order.port}, which the command insists on" if order.port else "a port"
+            self._finish("exited", f"cannot have {where}: {error.strerror}")
+            return
+        try:
             output = self._channels.server_output
             self._server = start(order, self._port.number, output, self._memory.path)
         except OSError as error:

@@ -1,20 +1,30 @@
 """Create and change deployments: check, start once, record the answers, stop again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
 from comfyserve.domain.deployment import Deployment, DeploymentState, Revision
-from comfyserve.domain.errors import Conflict, DeployFailed, EngineError, NotFound
+from comfyserve.domain.errors import Conflict, DeployFailed, EngineError, Gone, NotFound
 from comfyserve.domain.ids import Prefix
 from comfyserve.domain.replica import ReplicaState
 from comfyserve.domain.spec import DeploymentSpec, EngineKind, check_name
-from comfyserve.runtime.engines import check_engine, explain_failure, failed_imports, find_python
+from comfyserve.runtime.engines import (
+    check_engine,
+    explain,
+    failed_imports,
+    from_image,
+    is_any_server,
+)
+from comfyserve.runtime.inputs import check_inputs_schema
+from comfyserve.runtime.plain_engines import exposure
 from comfyserve.runtime.runtime import Runtime, new_id
-from comfyserve.runtime.snapshot import Snapshot, record
+from comfyserve.runtime.snapshot import Snapshot, is_comfyui, record
+from comfyserve.runtime.supervisor import Supervisor
+from comfyserve.runtime.surroundings import find_image
 from comfyserve.runtime.volumes import list_volumes, prepare_volumes, recorded_with
 
 log = structlog.get_logger()
@@ -41,6 +51,8 @@ class Deployer:
         """The deployment of that name. Raises NotFound naming what there is."""
         deployments = self._runtime.parts.store.deployments
         found = await deployments.by_name(name)
+        if found is None and self._runtime.is_gone(name):
+            raise gone(name)
         if found is None:
             names = ", ".join(sorted(item.name for item in await deployments.list())) or "none yet"
             raise NotFound(
@@ -52,46 +64,94 @@ class Deployer:
     async def deploy(self, name: str, spec: DeploymentSpec) -> Deployed:
         """Create the deployment, or give it a new revision. Refused if its engine cannot start.
 
-        Raises InvalidInput, Conflict (a deploy of this name is under way) and DeployFailed.
+        What was deployed before serves until a replica of the new revision is ready. Raises
+        InvalidInput, Conflict (a deploy of this name is under way) and DeployFailed.
         """
         check_name(name)
         async with self._alone(name):
-            await asyncio.to_thread(check_engine, spec)
-            await self._runtime.parts.store.secrets.require(spec.secrets)
             spec = await self._settle(spec)
             store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
             home = self._runtime.parts.settings.home_path
             await prepare_volumes(store, home, spec, now)
             existing = await store.deployments.by_name(name)
-            deployment_id = existing.id if existing else new_id(Prefix.DEPLOYMENT)
-            revision_id = new_id(Prefix.REVISION)
-            snapshot, warnings = await self._record(deployment_id, revision_id, spec)
-            snapshot = recorded_with(snapshot, await list_volumes(home, spec))
-            blob = await store.blobs.put_bytes(snapshot.encode())
-            revision = Revision(
-                id=revision_id,
-                deployment_id=deployment_id,
-                number=existing.revision.number + 1 if existing else 1,
-                spec=spec,
-                engine_version=snapshot.version,
-                snapshot_digest=blob.digest,
-                created_at=now,
-            )
-            if existing is None:
-                deployment = Deployment(
-                    deployment_id, name, DeploymentState.ACTIVE, revision, now, now
-                )
-                await store.deployments.create(deployment)
-                self._runtime.opened(deployment)
+            candidate = _candidate(name, spec, existing, now)
+            async with self._runtime.recording(candidate) as supervisor:
+                seen = await self._see(candidate, supervisor)
+                deployment = replace(candidate, revision=await self._stored(candidate, seen))
+                await self._check_switch(existing, deployment)
+                if existing is None:
+                    await store.deployments.create(deployment)
+                    successor = supervisor if spec.scaling.min_replicas else None
+                    self._runtime.opened(deployment, successor)
+                else:
+                    await store.deployments.set_state(deployment.id, DeploymentState.ACTIVE, now)
+                    deployment = await store.deployments.add_revision(
+                        deployment.id, deployment.revision, now
+                    )
+                    self._switch(deployment, supervisor)
+            number = deployment.revision.number
+            log.info("Deployed.", event_key="deployed", deployment=name, revision=number)
+            return Deployed(deployment, seen.warnings)
+
+    async def rollback(self, name: str, number: int | None = None) -> Deployment:
+        """Make an earlier revision (None: the one before the current) the current one again.
+
+        While replicas are awake, one of that revision is started first and takes over. Raises
+        NotFound, Conflict and DeployFailed; what is current then stays.
+        """
+        async with self._alone(name):
+            current = await self.find(name)
+            revision = await self.earlier(current, number)
+            store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
+            deployment = replace(current, revision=revision, updated_at=now)
+            await self._check_switch(current, deployment)
+            is_active = current.state is DeploymentState.ACTIVE
+            if is_active and self._runtime.fleet(current.id).is_wanted:
+                async with self._runtime.recording(deployment) as supervisor:
+                    await self._require_ready(deployment.spec, supervisor)
+                    await store.deployments.use_revision(current.id, revision.id, now)
+                    self._switch(deployment, supervisor)
             else:
-                await store.deployments.add_revision(deployment_id, revision, now)
-                await store.deployments.set_state(deployment_id, DeploymentState.ACTIVE, now)
-                deployment = replace(
-                    existing, revision=revision, state=DeploymentState.ACTIVE, updated_at=now
-                )
+                await store.deployments.use_revision(current.id, revision.id, now)
                 self._runtime.updated(deployment)
-            log.info("Deployed.", event_key="deployed", deployment=name, revision=revision.number)
-            return Deployed(deployment, warnings)
+            log.info(
+                "Rolled back.",
+                event_key="rolled_back",
+                deployment=name,
+                revision=revision.number,
+                before=current.revision.number,
+            )
+            return deployment
+
+    async def revisions(self, name: str) -> tuple[Deployment, Sequence[Revision]]:
+        """A deployment and all its revisions, oldest first."""
+        deployment = await self.find(name)
+        return deployment, await self._runtime.parts.store.deployments.revisions(deployment.id)
+
+    async def earlier(self, deployment: Deployment, number: int | None) -> Revision:
+        """The revision with that number (None: the one before the current). Raises NotFound, Conflict."""
+        current = deployment.revision.number
+        revisions = await self._runtime.parts.store.deployments.revisions(deployment.id)
+        if number is None:
+            before = [revision for revision in revisions if revision.number < current]
+            if not before:
+                raise Conflict(
+                    f"revision {current} of '{deployment.name}' is its first; there is none before",
+                    code="no_earlier_revision",
+                )
+            return before[-1]
+        if number == current:
+            raise Conflict(
+                f"revision {number} of '{deployment.name}' is the current one already",
+                code="already_current",
+            )
+        for revision in revisions:
+            if revision.number == number:
+                return revision
+        raise NotFound(
+            f"'{deployment.name}' has no revision {number}; it has 1 to {len(revisions)}",
+            code="revision_not_found",
+        )
 
     async def set_state(self, name: str, state: DeploymentState) -> Deployment:
         """Stop a deployment (its replicas drain, new work is refused) or start it again."""
@@ -113,8 +173,22 @@ class Deployer:
             )
             await self._runtime.closed(deployment)
 
+    def _switch(self, deployment: Deployment, supervisor: Supervisor) -> None:
+        """From now on the new revision serves: by this replica, if one is wanted just now."""
+        is_wanted = self._runtime.fleet(deployment.id).is_wanted
+        self._runtime.updated(deployment, supervisor if is_wanted else None)
+
     async def _settle(self, spec: DeploymentSpec) -> DeploymentSpec:
-        """Decide what the user left open: ComfyUI gets a GPU where there is one."""
+        """Check what can be checked before a start, and decide what the user left open.
+
+        ComfyUI gets a GPU where there is one, and comes from its image if it has one.
+        """
+        spec.check()
+        await self._runtime.parts.store.secrets.require(spec.secrets)
+        image = await asyncio.to_thread(find_image, self._runtime.parts.images, spec)
+        spec = await asyncio.to_thread(from_image, spec, image)
+        await asyncio.to_thread(check_engine, spec, image)
+        check_inputs_schema(spec.inputs)
         resources = spec.resources
         if resources.gpus is not None:
             return spec
@@ -124,6 +198,18 @@ class Deployer:
             and bool(await self._runtime.parts.launcher.capacity())
         )
         return replace(spec, resources=replace(resources, gpus=1 if wants_one else 0))
+
+    async def _check_switch(self, existing: Deployment | None, deployment: Deployment) -> None:
+        """Raise Conflict if jobs wait that the new revision could not run."""
+        if existing is None or existing.revision.is_plain or not deployment.revision.is_plain:
+            return
+        counts = await self._runtime.parts.store.jobs.counts(existing.id)
+        if open_jobs := counts.queued + counts.active:
+            raise Conflict(
+                f"'{existing.name}' has {open_jobs} open jobs, and what would be deployed is no "
+                "ComfyUI: let them end or cancel them first",
+                code="open_jobs",
+            )
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:
@@ -138,32 +224,84 @@ class Deployer:
         finally:
             self._busy.discard(name)
 
-    async def _record(
-        self, deployment_id: str, revision_id: str, spec: DeploymentSpec
-    ) -> tuple[Snapshot, tuple[str, ...]]:
-        """Start the engine once and write down what it says about itself."""
-        async with self._runtime.recording(deployment_id, revision_id, spec) as supervisor:
-            if supervisor.state is not ReplicaState.READY:
-                raise await self._refusal(spec, supervisor.message, supervisor.id)
-            try:
-                snapshot = await record(supervisor.client)
-            except EngineError as error:
-                raise await self._refusal(spec, error.message, supervisor.id) from error
-            lines = await self._log(supervisor.id)
-        broken = failed_imports(lines)
-        return snapshot, tuple(
-            f"custom node '{path}' could not be imported; its traceback is in the log of "
-            f"{supervisor.id}"
-            for path in broken
+    async def _stored(self, candidate: Deployment, seen: "_Seen") -> Revision:
+        if seen.snapshot is None:
+            return candidate.revision
+        parts = self._runtime.parts
+        files = await list_volumes(parts.settings.home_path, candidate.spec)
+        recorded = recorded_with(seen.snapshot, files)
+        blob = await parts.store.blobs.put_bytes(recorded.encode())
+        version = recorded.version
+        return replace(candidate.revision, snapshot_digest=blob.digest, engine_version=version)
+
+    async def _see(self, candidate: Deployment, supervisor: Supervisor) -> "_Seen":
+        """Find out what a started replica is, and write down what it says about itself."""
+        spec = candidate.spec
+        await self._require_ready(spec, supervisor)
+        warnings = await asyncio.to_thread(exposure, supervisor.last_status)
+        if is_any_server(spec) and not (
+            spec.engine.kind is EngineKind.COMMAND and await is_comfyui(supervisor.client)
+        ):
+            return _Seen(None, warnings)
+        try:
+            snapshot = await record(supervisor.client)
+        except EngineError as error:
+            raise await self._refusal(spec, error.message, supervisor.id) from error
+        broken = failed_imports(await self._log(supervisor.id))
+        return _Seen(
+            snapshot,
+            warnings
+            + tuple(
+                f"custom node '{path}' could not be imported; its traceback is in the log of "
+                f"{supervisor.id}"
+                for path in broken
+            ),
         )
+
+    async def _require_ready(self, spec: DeploymentSpec, supervisor: Supervisor) -> None:
+        if supervisor.state is not ReplicaState.READY:
+            raise await self._refusal(spec, supervisor.message, supervisor.id)
 
     async def _refusal(self, spec: DeploymentSpec, what: str, replica_id: str) -> DeployFailed:
         lines = await self._log(replica_id)
-        python = await asyncio.to_thread(find_python, spec)
-        why = f"; {explain_failure(lines, python)}" if lines else ""
+        why = f"; {await asyncio.to_thread(explain, lines, spec)}" if lines else ""
         return DeployFailed(
             f"the engine did not start: {what or 'it ended'}{why}", log_tail=lines[-40:]
         )
 
     async def _log(self, replica_id: str) -> list[str]:
         return list(await self._runtime.parts.logs.lines(replica_id, _LOG_BYTES))
+
+
+def gone(name: str) -> Gone:
+    """What is answered where a deployment was."""
+    return Gone(
+        f"deployment '{name[:80]}' was terminated, for good; deploy under this name to begin anew",
+        code="deployment_gone",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a replica turned out to be: a ComfyUI with its answers, or any other server (None)."""
+
+    snapshot: Snapshot | None
+    warnings: tuple[str, ...]
+
+
+def _candidate(
+    name: str, spec: DeploymentSpec, existing: Deployment | None, now: float
+) -> Deployment:
+    """The deployment as it will be if the engine starts, before anything is known of that."""
+    deployment_id = existing.id if existing else new_id(Prefix.DEPLOYMENT)
+    revision = Revision(
+        id=new_id(Prefix.REVISION),
+        deployment_id=deployment_id,
+        number=1,
+        spec=spec,
+        engine_version="",
+        snapshot_digest="",
+        created_at=now,
+    )
+    created_at = existing.created_at if existing else now
+    return Deployment(deployment_id, name, DeploymentState.ACTIVE, revision, created_at, now)

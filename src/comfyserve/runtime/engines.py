@@ -4,29 +4,30 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from comfyserve.domain.engine_spec import PLAIN_KINDS
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.spec import DeploymentSpec, EngineKind
 from comfyserve.runtime.launchers.base import Confine, LaunchSpec
-from comfyserve.runtime.volumes import extra_model_paths, volume_directories
+from comfyserve.runtime.plain_engines import WORK, check_command, launch_plain
+from comfyserve.runtime.surroundings import Image, Surroundings
+from comfyserve.runtime.volumes import paths_file, paths_option, volume_directories
 from comfyserve.settings import Settings
 
 _IMPORT_FAILED = re.compile(r"\(IMPORT FAILED\):?\s*(?P<path>.+)$")
 _NO_MODULE = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '(?P<name>[\w.]+)'")
+_NOTHING = Surroundings()
 _VENV_PYTHONS = ("venv/bin/python", ".venv/bin/python", "../venv/bin/python", "../.venv/bin/python")
 
 
-def check_engine(spec: DeploymentSpec) -> None:
+def check_engine(spec: DeploymentSpec, image: Image | None = None) -> None:
     """Raise InvalidInput if the engine cannot be what the spec says, before anything starts."""
     spec.check()
     engine = spec.engine
-    if engine.kind in PLAIN_KINDS or engine.image is not None:
-        raise InvalidInput(
-            f"this server cannot run engine {engine.kind} with an image or command yet",
-            code="engine_unavailable",
-        )
+    if engine.kind is EngineKind.COMMAND:
+        check_command(engine, image)
     if engine.kind is not EngineKind.COMFYUI:
         return
     directory = Path(engine.comfyui_dir or "")
@@ -58,14 +59,49 @@ def find_python(spec: DeploymentSpec) -> str:
     return "python3"
 
 
+def is_any_server(spec: DeploymentSpec) -> bool:
+    """Whether a spec may be any server: what it is, is seen when it runs."""
+    return spec.engine.kind in PLAIN_KINDS
+
+
+def from_image(spec: DeploymentSpec, image: Image | None) -> DeploymentSpec:
+    """The spec with ComfyUI's directory and Python, where its image holds them."""
+    engine = spec.engine
+    if engine.kind is not EngineKind.COMFYUI or image is None:
+        return spec
+    if image.comfyui_dir is None and engine.comfyui_dir is None:
+        raise InvalidInput(
+            "the image holds no ComfyUI; install it in a build step, or use Image.comfyui()",
+            code="comfyui_dir_not_found",
+        )
+    engine = replace(
+        engine,
+        comfyui_dir=engine.comfyui_dir or str(image.comfyui_dir),
+        python=engine.python or str(image.python),
+        env={**image.env, **engine.env},
+    )
+    return replace(spec, engine=engine)
+
+
 def launch_spec(
-    pool: str, spec: DeploymentSpec, *, directory: Path, settings: Settings
+    pool: str,
+    spec: DeploymentSpec,
+    surroundings: Surroundings = _NOTHING,
+    *,
+    directory: Path,
+    settings: Settings,
 ) -> LaunchSpec:
     """What a launcher needs to start one replica of `pool` (a revision id). Reads the disk.
 
     `directory` is the deployment's: its replicas share the input files and the caches there.
     """
+    if is_any_server(spec):
+        return launch_plain(pool, spec, surroundings, directory=directory, settings=settings)
     engine, input_dir, cache_dir = spec.engine, directory / "input", directory / "cache"
+    image = surroundings.image
+    # What was built is never written to: a replica has its own copy.
+    comfyui_dir = Path(engine.comfyui_dir or "").absolute()
+    is_copied = image is not None and comfyui_dir.is_relative_to(image.workspace)
     input_dir.mkdir(parents=True, exist_ok=True)
     directories = (
         "--listen", "127.0.0.1", "--port", "{port}",
@@ -80,23 +116,37 @@ def launch_spec(
         cwd = str(input_dir)
     else:
         command = (find_python(spec), "-u", "main.py")
-        cwd = str(Path(engine.comfyui_dir or "").absolute())
-        extra = (*_comfyui_options(spec), *_volume_options(pool, spec, directory, settings))
+        cwd = str(comfyui_dir)
+        extra = (*_comfyui_options(spec), *paths_option(pool, spec, directory, settings.home_path))
+        if image is not None and is_copied:
+            cwd = f"{WORK}/{comfyui_dir.relative_to(image.workspace)}"
     return LaunchSpec(
         pool=pool,
         argv=(*command, *directories, *extra, *engine.args),
         cwd=cwd,
-        env={"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(cache_dir), **engine.env},
+        env={
+            "PYTHONUNBUFFERED": "1",
+            "XDG_CACHE_HOME": str(cache_dir),
+            **engine.env,
+            **surroundings.env,
+        },
         gpus=spec.resources.gpus or 0,
         gpu_type=spec.resources.gpu,
+        cpu=spec.resources.cpu,
+        memory_bytes=spec.resources.memory_bytes,
+        readable=(
+            *(map(str, image.readable) if image else ()),
+            *((str(paths_file(pool, directory)),) if spec.volumes else ()),
+        ),
+        path=(str(image.python.parent),) if image else (),
+        copies=((str(image.workspace), WORK),) if image and is_copied else (),
         writable=(
             *(f"{{replica_dir}}/{name}" for name in ("output", "temp", "user")),
             str(input_dir),
             str(cache_dir),
-            *_writable_of(spec),
+            *((WORK,) if is_copied else _writable_of(spec)),
             *(str(path) for _, path in volume_directories(settings.home_path, spec)),
         ),
-        readable=(str(_paths_file(pool, directory)),) if spec.volumes else (),
         hidden=(str(settings.home_path),),
         confine=Confine(settings.confine),
         log_limit_bytes=settings.log_limit_bytes,
@@ -117,26 +167,22 @@ def _comfyui_options(spec: DeploymentSpec) -> tuple[str, ...]:
     return tuple(options)
 
 
-def _volume_options(
-    pool: str, spec: DeploymentSpec, directory: Path, settings: Settings
-) -> tuple[str, ...]:
-    """Models on volumes are shown by a file of paths: the installation stays untouched."""
-    if not spec.volumes:
-        return ()
-    path = _paths_file(pool, directory)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(extra_model_paths(settings.home_path, spec), "utf-8")
-    fresh.replace(path)
-    return ("--extra-model-paths-config", str(path))
-
-
-def _paths_file(pool: str, directory: Path) -> Path:
-    return directory / f"model-paths-{pool}.json"
-
-
 def _writable_of(spec: DeploymentSpec) -> tuple[str, ...]:
     """A ComfyUI installation downloads models and writes caches beside its code."""
     return (spec.engine.comfyui_dir,) if spec.engine.comfyui_dir else ()
+
+
+def explain(log_tail: Sequence[str], spec: DeploymentSpec) -> str:
+    """One sentence on why a server did not start, read from the end of its log. Reads the disk."""
+    if not is_any_server(spec):
+        return explain_failure(log_tail, find_python(spec))
+    for line in reversed(log_tail):
+        if found := _NO_MODULE.search(line):
+            return (
+                f"its Python has no module '{found['name']}': add it to the image "
+                "(add_python_packages), or deploy with an image that has it"
+            )
+    return "the end of its log says why"
 
 
 def explain_failure(log_tail: Sequence[str], python: str) -> str:

@@ -1,41 +1,28 @@
 """The replicas of one deployment: desired against observed, and the jobs that they run."""
 
 import asyncio
-from dataclasses import dataclass
-
-import structlog
+from collections.abc import Awaitable
 
 from comfyserve.domain.deployment import Deployment, DeploymentState
-from comfyserve.domain.errors import EngineFailure
-from comfyserve.domain.events import QueueChanged
+from comfyserve.domain.errors import ComfyserveError, EngineFailure, NotReady
 from comfyserve.domain.job import Job, JobEventKind, JobState
-from comfyserve.domain.replica import Cause, Replica, ReplicaState
-from comfyserve.domain.scaling import Load, backoff_s, decide, has_had_its_turn, next_cull_in
+from comfyserve.domain.replica import Cause, ReplicaState
+from comfyserve.domain.scaling import Load, decide, has_had_its_turn, next_cull_in
+from comfyserve.domain.usage import SegmentKind
 from comfyserve.runtime.host import Host
 from comfyserve.runtime.jobs import Attempt, Order
 from comfyserve.runtime.pool import Pool, Slot
 from comfyserve.runtime.snapshot import Snapshot
+from comfyserve.runtime.starts import Starts
 from comfyserve.runtime.supervisor import Parts, Supervisor
 from comfyserve.runtime.tasks import TaskScope
-from comfyserve.runtime.waiting import Waiting
-
-log = structlog.get_logger()
+from comfyserve.runtime.traffic import Meter, Traffic, stopped
+from comfyserve.runtime.waiting import SHORTEST_ROUND_S, Waiting
 
 _IDLE_TICK_S = 5.0
-# In a flood of prompts, one look at the queue serves all that came within it.
-_SHORTEST_ROUND_S = 0.02
 _CAPACITY_RETRY_S = 0.5
 _MARGIN_S = 0.01
 _COMING_OR_READY = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY})
-
-
-@dataclass(slots=True)
-class _Starts:
-    """How starting has gone lately."""
-
-    failures: int = 0
-    not_before: float = 0.0
-    last_error: EngineFailure | None = None
 
 
 class Fleet:
@@ -45,15 +32,17 @@ class Fleet:
         self.deployment = deployment
         self._parts = parts
         self._host = host
-        self._pool: Pool[Supervisor] = Pool()
+        self._pool: Pool[Supervisor] = Pool(deployment.revision.slots)
         self._supervisors: dict[str, Supervisor] = {}
         self._attempts: dict[str, Attempt] = {}
         self._scope = TaskScope(f"deployment:{deployment.name}")
         self._work = asyncio.Event()
         self._news = asyncio.Event()
         self._scale = asyncio.Event()
-        self._starts = _Starts()
+        self._starts = Starts(parts.settings.start_failures)
         self._waiting = Waiting(deployment.id, parts)
+        self._meter = Meter(parts.store.usage, parts.clock)
+        self.traffic = Traffic(self._pool, self._meter, parts.clock, self._scale.set)
         self._warm_wanted = 0
         self._is_closing = False
 
@@ -84,7 +73,7 @@ class Fleet:
     @property
     def has_idle(self) -> bool:
         """Whether a replica is ready and has no work."""
-        return bool(self._pool.free)
+        return any(not supervisor.is_kept for supervisor in self._pool.free)
 
     @property
     def can_give(self) -> bool:
@@ -95,11 +84,18 @@ class Fleet:
     def _has_more_than_it_must(self) -> bool:
         return len(self._supervisors) > self.deployment.spec.scaling.min_replicas
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a replica is there or should be: a successor would have work."""
+        scaling = self.deployment.spec.scaling
+        return bool(self._supervisors or scaling.min_replicas or self.traffic.waiting)
+
     def start(self) -> None:
         """Begin to serve."""
         self._scope.keep(self._dispatch, name="dispatch")
         self._scope.keep(self._autoscale, name="autoscale")
-        self._scope.keep(self._report, name="report")
+        self._scope.keep(lambda: self._waiting.report(self._news), name="report")
+        self._scope.keep(self._meter.run, name="meter")
         self.notify()
 
     async def aclose(self) -> None:
@@ -113,29 +109,40 @@ class Fleet:
         self._news.set()
         self._scale.set()
 
-    def update(self, deployment: Deployment) -> None:
-        """Take a new revision or state: replicas of another revision drain."""
+    def update(self, deployment: Deployment, successor: Supervisor | None = None) -> None:
+        """Take a new revision or state: replicas of another revision drain.
+
+        `successor` is a ready replica of the new revision: it takes over before the others go.
+        """
         self.deployment = deployment
+        self._pool.slots = deployment.revision.slots
+        self._starts.succeeded()
+        if successor is not None:
+            successor.on_change = self.replica_changed
+            self._see_through(successor, successor.ended.wait())
+            self.replica_changed(successor)
         is_stopped = deployment.state is not DeploymentState.ACTIVE
         for supervisor in self.supervisors:
             if is_stopped:
                 supervisor.drain(Cause.STOPPED_BY_USER)
             elif supervisor.replica.revision_id != deployment.revision.id:
+                self._pool.withdraw(supervisor)
                 supervisor.drain(Cause.UPDATED)
-        self._starts = _Starts()
+        if is_stopped:
+            self._refuse(stopped(deployment))
         self.notify()
 
     def warm(self) -> None:
         """Have a replica ready although there is no work; it idles out as any other."""
         if not any(supervisor.state in _COMING_OR_READY for supervisor in self.supervisors):
             self._warm_wanted = 1
-            self._starts = _Starts()
+            self._starts.succeeded()
             self._scale.set()
 
     def give_one(self) -> None:
         """Drain the longest idle replica: another deployment needs its card."""
-        oldest = min(self._pool.free, key=lambda supervisor: supervisor.idle_since)
-        oldest.drain(Cause.IDLE)
+        free = (supervisor for supervisor in self._pool.free if not supervisor.is_kept)
+        min(free, key=lambda supervisor: supervisor.idle_since).drain(Cause.IDLE)
 
     def give_turn(self) -> bool:
         """Drain a busy replica that has had its turn; whether one goes. Its job is finished first."""
@@ -155,19 +162,22 @@ class Fleet:
 
     async def adopt(self, supervisor: Supervisor, job: Job | None) -> None:
         """Take over a replica of an earlier server, and the job that it runs."""
-        self._supervisors[supervisor.id] = supervisor
         if job is not None:
             supervisor.is_held = True
             slot = self._pool.hold(supervisor)
             self._begin(job, slot, await self._snapshot(), is_resumed=True)
-        self._scope.spawn(self._live(supervisor), name=f"replica:{supervisor.id}")
+        elif self._is_plain:  # Its requests ended with the server that brought them.
+            now = self._parts.clock.now()
+            await self._parts.store.usage.switch(supervisor.id, SegmentKind.IDLE, None, now)
+        self._see_through(supervisor)
 
     async def drained(self, timeout_s: float) -> None:
-        """Wait until no job runs, at most `timeout_s` seconds; take no new ones."""
+        """Wait until no job or request runs, at most `timeout_s` seconds; take no new ones."""
         self._is_closing = True
+        self._refuse(NotReady("the server is stopping; come back", code="stopping"))
         try:
             async with asyncio.timeout(timeout_s):
-                while self._attempts:
+                while self._attempts or self.traffic.in_flight:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
@@ -190,7 +200,7 @@ class Fleet:
         while True:
             await self._work.wait()
             self._work.clear()
-            while not self._is_closing and await self._count_queued():
+            while not self._is_closing and await self._waiting.count():
                 snapshot = await self._snapshot()
                 await self._fill(await self._pool.slot(), snapshot)
 
@@ -249,7 +259,7 @@ class Fleet:
         """Act on each change, and when the next idle replica is ripe."""
         while True:
             pause = await self._scale_once()
-            await asyncio.sleep(_SHORTEST_ROUND_S)
+            await asyncio.sleep(SHORTEST_ROUND_S)
             try:
                 async with asyncio.timeout(pause):
                     await self._scale.wait()
@@ -298,12 +308,16 @@ class Fleet:
     async def _load(self, now: float) -> Load:
         """Count each replica once, and each job: one claimed while the queue is counted waits no more."""
         usage, working = self._parts.store.usage, {a.supervisor.id for a in self.running}
-        queued = await self._count_queued()
-        is_tight = queued > 0 and self.deployment.spec.scaling.max_replicas > 1
+        jobs = 0 if self._is_plain else await self._waiting.count()
+        queued = jobs + self.traffic.replicas_wanted
+        working |= {supervisor.id for supervisor in self._pool.held if self._is_plain}
+        is_tight = (
+            queued > 0 and not self._is_plain and self.deployment.spec.scaling.max_replicas > 1
+        )
         expected_job_s = await usage.job_seconds(self.deployment.id) if is_tight else None
         wake_s = await usage.wake_seconds(self.deployment.id) if is_tight else None
         live = {s.id for s in self.supervisors if s.state in _COMING_OR_READY or self._fails(s)}
-        idle = {s.id: now - s.idle_since for s in self._pool.free if s.id in live}
+        idle = {s.id: s.idle_s(now) for s in self._pool.free if s.id in live}
         return Load(
             queued=queued,
             busy=len(live & working - idle.keys()),
@@ -321,68 +335,65 @@ class Fleet:
 
     async def _wake(self, cause: Cause) -> None:
         deployment = self.deployment
-        supervisor = await self._host.new_supervisor(deployment, cause, self.replica_changed)
+        try:
+            supervisor = await self._host.new_supervisor(deployment, cause, self.replica_changed)
+        except ComfyserveError as error:
+            now = self._parts.clock.monotonic()
+            await self._give_up_if(self._starts.refused(error, now))
+            return
         if deployment is not self.deployment:
             return  # Updated meanwhile, which asks for another look.
-        self._supervisors[supervisor.id] = supervisor
-        self._scope.spawn(self._live(supervisor), name=f"replica:{supervisor.id}")
+        self._see_through(supervisor)
 
-    async def _live(self, supervisor: Supervisor) -> None:
+    async def _live(self, supervisor: Supervisor, life: Awaitable[object]) -> None:
         """See one replica through its life."""
         try:
-            await supervisor.run()
+            await life
             if supervisor.replica.ready_at is None:
-                await self._start_failed(supervisor.replica, supervisor)
+                await self._start_failed(supervisor)
         finally:
             self._pool.withdraw(supervisor)
             self._supervisors.pop(supervisor.id, None)
             self._scale.set()
 
+    def _see_through(self, supervisor: Supervisor, life: Awaitable[object] | None = None) -> None:
+        """Have a replica among ours; `life` is what tells its end, if somebody else runs it."""
+        self._supervisors[supervisor.id] = supervisor
+        life = life or supervisor.run()
+        self._scope.spawn(self._live(supervisor, life), name=f"replica:{supervisor.id}")
+
     def replica_changed(self, supervisor: Supervisor) -> None:
         """A replica entered a state, or its slot came free."""
         if supervisor.state is ReplicaState.READY:
             if not supervisor.is_held:
-                self._starts = _Starts()
-                self._pool.offer(supervisor)
+                self._starts.succeeded()
+                if supervisor.replica.revision_id == self.deployment.revision.id:
+                    self._pool.offer(supervisor)
         else:
             self._pool.withdraw(supervisor)
         self._scale.set()
-
-    async def _start_failed(self, replica: Replica, supervisor: Supervisor) -> None:
-        """Back off; after too many failures in a row, tell the jobs that wait."""
-        now = self._parts.clock.monotonic()
-        if replica.cause in {Cause.STOPPED_BY_USER, Cause.SHUTDOWN, Cause.UPDATED}:
-            return
-        starts = self._starts
-        starts.failures += 1
-        starts.not_before = now + backoff_s(starts.failures)
-        starts.last_error = await supervisor.failure()
-        log.warning(
-            "A replica did not become ready.",
-            event_key="start_failed",
-            replica=replica.id,
-            cause=str(replica.cause),
-            failures=starts.failures,
-            error=starts.last_error.message,
-        )
-        if starts.failures >= self._parts.settings.start_failures:
-            await self._waiting.fail(starts.last_error)
-            starts.failures = 0
+        if self._is_closing:
             self._news.set()
+
+    async def _start_failed(self, supervisor: Supervisor) -> None:
+        """Back off; after too many failures in a row, tell the jobs and requests that wait."""
+        now = self._parts.clock.monotonic()
+        await self._give_up_if(await self._starts.failed(supervisor, now))
+
+    async def _give_up_if(self, error: EngineFailure | None) -> None:
+        if error is not None:
+            await self._waiting.fail(error)
+            self._refuse(error)
+            self._news.set()
+
+    def _refuse(self, error: ComfyserveError) -> None:
+        """Tell the requests that wait; a job waits in the store."""
+        if self._is_plain:
+            self._pool.refuse(error)
 
     async def _snapshot(self) -> Snapshot:
         return await self._host.snapshot(self.deployment.revision.snapshot_digest)
 
-    async def _count_queued(self) -> int:
-        counts = await self._parts.store.jobs.counts(self.deployment.id)
-        return counts.queued
-
-    async def _report(self) -> None:
-        """Announce the length of the queue whenever it may have changed."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            counts = await self._parts.store.jobs.counts(self.deployment.id)
-            remaining = counts.queued + counts.active
-            self._parts.bus.publish(QueueChanged(self.deployment.id, remaining))
-            await asyncio.sleep(_SHORTEST_ROUND_S)
+    @property
+    def _is_plain(self) -> bool:
+        return self.deployment.revision.is_plain

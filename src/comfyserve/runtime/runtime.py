@@ -10,29 +10,27 @@ from pathlib import Path
 import structlog
 
 from comfyserve.domain.deployment import Deployment, DeploymentState
-from comfyserve.domain.errors import NotFound
+from comfyserve.domain.errors import InvalidInput, NotFound
 from comfyserve.domain.events import JobChanged
 from comfyserve.domain.ids import ENTROPY_BYTES, Prefix, make_id
 from comfyserve.domain.job import Job, JobError, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, Replica, ReplicaEvent, ReplicaState
 from comfyserve.domain.replica import step as replica_step
-from comfyserve.domain.spec import DeploymentSpec
 from comfyserve.runtime import history
-from comfyserve.runtime.engines import launch_spec
 from comfyserve.runtime.fleet import Fleet
 from comfyserve.runtime.launchers.base import LaunchState, LaunchStatus
+from comfyserve.runtime.launching import Launching
 from comfyserve.runtime.materials import Materials
+from comfyserve.runtime.recordings import Recordings
 from comfyserve.runtime.snapshot import Snapshot
-from comfyserve.runtime.supervisor import Parts, Supervisor, Terms
+from comfyserve.runtime.supervisor import Parts, Supervisor
 from comfyserve.runtime.tasks import TaskScope
 
 log = structlog.get_logger()
 
 _SWEEP_INTERVAL_S = 30.0
 _SWEEP_INPUTS_INTERVAL_S = 3600.0
-_CAPACITY_RETRY_S = 0.5
 _KEPT_ENDED_REPLICAS = 20
-_NOT_READY_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING})
 
 
 class Runtime:
@@ -43,10 +41,14 @@ class Runtime:
         self.owner = new_id(Prefix.RUNTIME)
         self.started_at = parts.clock.now()
         self.materials = Materials()
+        self.launching = Launching(parts)
         self._fleets: dict[str, Fleet] = {}  # in the order in which they were created
+        self._gone: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
-        self._recordings: dict[str, Supervisor] = {}
         self._scope = TaskScope("runtime")
+        self._recordings = Recordings(
+            parts, self._scope, lambda needy: self.relieve(needy, is_update=True)
+        )
 
     @property
     def lease_s(self) -> float:
@@ -59,6 +61,7 @@ class Runtime:
         deployments = await self.parts.store.deployments.list()
         for deployment in sorted(deployments, key=lambda each: each.created_at):
             self._open_fleet(deployment)
+        self._gone = set(await self.parts.store.deployments.gone_names())
         await self._adopt()
         for fleet in self._fleets.values():
             fleet.start()
@@ -123,7 +126,12 @@ class Runtime:
         self.parts.bus.publish(JobChanged(job))
 
     async def snapshot(self, digest: str) -> Snapshot:
-        """The recorded answers of a revision, parsed once."""
+        """The recorded answers of a revision, parsed once. Raises NotFound for a plain one."""
+        if not digest:
+            raise NotFound(
+                "what is deployed here is no ComfyUI: it has no node catalog and runs no prompts",
+                code="no_catalog",
+            )
         if digest not in self._snapshots:
             document = await self.parts.store.blobs.read_bytes(digest)
             self._snapshots[digest] = await asyncio.to_thread(Snapshot.decode, document)
@@ -131,7 +139,7 @@ class Runtime:
 
     def input_dir(self, deployment_id: str) -> Path:
         """Where the input files of a deployment lie, shared by its replicas on this host."""
-        return self._directory(deployment_id) / "input"
+        return self.launching.directory(deployment_id) / "input"
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel a job in whatever state; None if there is no such job."""
@@ -144,7 +152,6 @@ class Runtime:
         self, deployment: Deployment, cause: Cause, on_change: Callable[[Supervisor], None]
     ) -> Supervisor:
         """A supervisor for a replica of the deployment's current revision."""
-        terms = await self._terms(deployment.id, deployment.revision.id, deployment.spec)
         now = self.parts.clock.now()
         replica = Replica(
             id=new_id(Prefix.REPLICA),
@@ -155,6 +162,7 @@ class Runtime:
             since=now,
             created_at=now,
         )
+        terms = await self.launching.terms(replica, deployment.name, deployment.spec)
         return Supervisor(replica, terms, self.parts, on_change)
 
     def relieve(self, needy: str, *, is_update: bool = False) -> bool:
@@ -178,58 +186,23 @@ class Runtime:
         return any(fleet.give_turn() for fleet in others)
 
     @asynccontextmanager
-    async def recording(
-        self, deployment_id: str, revision_id: str, spec: DeploymentSpec
-    ) -> AsyncIterator[Supervisor]:
-        """One replica outside any fleet, to record an engine's answers; stopped on leaving."""
-        terms = await self._terms(deployment_id, revision_id, spec)
-        now = self.parts.clock.now()
-        replica = Replica(
-            id=new_id(Prefix.REPLICA),
-            deployment_id=deployment_id,
-            revision_id=revision_id,
-            state=ReplicaState.PENDING,
-            cause=Cause.RECORDING,
-            since=now,
-            created_at=now,
-        )
-        changed = asyncio.Event()
-        supervisor = Supervisor(replica, terms, self.parts, lambda _: changed.set())
-        self._recordings[supervisor.id] = supervisor
-        life = self._scope.spawn(supervisor.run(), name=f"recording:{supervisor.id}")
-        life.add_done_callback(lambda _: changed.set())
-        try:
-            await self._await_recording(supervisor, changed)
+    async def recording(self, candidate: Deployment) -> AsyncIterator[Supervisor]:
+        """One replica outside any fleet, to see what it is; stopped unless a fleet takes it."""
+        supervisor = await self.new_supervisor(candidate, Cause.RECORDING, lambda _: None)
+        async with self._recordings.run(supervisor):
             yield supervisor
-        finally:
-            supervisor.stop(Cause.RECORDING)
-            await asyncio.shield(life)
-            del self._recordings[supervisor.id]
 
-    async def _await_recording(self, supervisor: Supervisor, changed: asyncio.Event) -> None:
-        """Wait until it is ready or over; for a GPU no longer than for an engine to start."""
-        now = self.parts.clock.monotonic
-        deadline = now() + supervisor.terms.timeouts.start_s
-        while supervisor.state in _NOT_READY_YET and not supervisor.ended.is_set():
-            is_short_of_room = supervisor.waits_for_capacity
-            if is_short_of_room:
-                if now() >= deadline:
-                    return
-                self.relieve(supervisor.replica.deployment_id, is_update=True)
-            try:
-                async with asyncio.timeout(_CAPACITY_RETRY_S if is_short_of_room else None):
-                    await changed.wait()
-            except TimeoutError:
-                continue
-            changed.clear()
-
-    def opened(self, deployment: Deployment) -> None:
-        """A deployment was created."""
+    def opened(self, deployment: Deployment, successor: Supervisor | None = None) -> None:
+        """A deployment was created; `successor` is a ready replica of it."""
+        self._gone.discard(deployment.name)
         self._open_fleet(deployment).start()
+        self.updated(deployment, successor)
 
-    def updated(self, deployment: Deployment) -> None:
-        """A deployment has a new revision or state."""
-        self.fleet(deployment.id).update(deployment)
+    def updated(self, deployment: Deployment, successor: Supervisor | None = None) -> None:
+        """A deployment has a new revision or state; `successor` is a ready replica of it."""
+        if successor is not None:
+            self._recordings.release(successor)
+        self.fleet(deployment.id).update(deployment, successor)
 
     async def closed(self, deployment: Deployment) -> None:
         """A deployment was deleted: its jobs are canceled, its replicas stop."""
@@ -241,26 +214,15 @@ class Runtime:
             await supervisor.ended.wait()
         await fleet.aclose()
         self._fleets.pop(deployment.id, None)
+        self._gone.add(deployment.name)
+
+    def is_gone(self, name: str) -> bool:
+        """Whether a deployment of that name was deleted, and none has it now."""
+        return name in self._gone
 
     def _open_fleet(self, deployment: Deployment) -> Fleet:
         fleet = self._fleets[deployment.id] = Fleet(deployment, self.parts, self)
         return fleet
-
-    def _directory(self, deployment_id: str) -> Path:
-        return self.parts.settings.home_path / "deployments" / deployment_id
-
-    async def _terms(self, deployment_id: str, revision_id: str, spec: DeploymentSpec) -> Terms:
-        return Terms(
-            spec=await asyncio.to_thread(
-                launch_spec,
-                revision_id,
-                spec,
-                directory=self._directory(deployment_id),
-                settings=self.parts.settings,
-            ),
-            timeouts=spec.timeouts,
-            secrets=spec.secrets,
-        )
 
     async def _adopt(self) -> None:
         """Take over what an earlier server left: replicas by handle, jobs by id."""
@@ -298,8 +260,12 @@ class Runtime:
             job = await self.parts.store.jobs.adopt(
                 job.id, owner=self.owner, lease_until=now + self.lease_s, now=now
             )
-        spec = fleet.deployment.spec
-        terms = await self._terms(replica.deployment_id, replica.revision_id, spec)
+        deployment = fleet.deployment
+        try:
+            terms = await self.launching.terms(replica, deployment.name, deployment.spec)
+        except InvalidInput:  # What it was made of is gone: another one could not start either.
+            await self._bury(replica, status)
+            return False
         supervisor = Supervisor(replica, terms, self.parts, fleet.replica_changed)
         supervisor.attach(status)
         await self.parts.launcher.renew([replica.id], ttl_s=self.lease_s)
@@ -386,7 +352,7 @@ class Runtime:
 
     def _supervisors(self) -> tuple[Supervisor, ...]:
         fleets = (s for fleet in self._fleets.values() for s in fleet.supervisors)
-        return (*fleets, *self._recordings.values())
+        return (*fleets, *self._recordings.supervisors)
 
     async def _close(self, fleets: tuple[Fleet, ...]) -> None:
         for fleet in fleets:

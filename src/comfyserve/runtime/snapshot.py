@@ -29,6 +29,7 @@ _RECORDED = (
 _RECORD_TIMEOUT_S = 120.0
 VOLUME_FILES = "/comfyserve/volume_files"
 """No path of an engine: which files lay on the deployment's volumes at the recording."""
+_RECOGNISE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,18 @@ class Snapshot:
 class _Document(msgspec.Struct):
     object_info: msgspec.Raw
     answers: dict[str, msgspec.Raw]
+
+
+async def is_comfyui(client: ComfyClient) -> bool:
+    """Whether a server answers as ComfyUI does."""
+    try:
+        stats = await client.get_json("/system_stats", timeout_s=_RECOGNISE_TIMEOUT_S)
+        if not (isinstance(stats, dict) and isinstance(stats.get("system"), dict)):
+            return False
+        info = await client.get_json("/object_info", timeout_s=_RECORD_TIMEOUT_S)
+    except EngineError:
+        return False
+    return isinstance(info, dict) and bool(info)
 
 
 async def record(client: ComfyClient) -> Snapshot:

@@ -23,8 +23,9 @@ from comfyserve.runtime.launchers.base import (
     LaunchStatus,
     PendingReason,
 )
-from comfyserve.runtime.probes import await_ready, watch_health
+from comfyserve.runtime.probes import COMFYUI, Probe, await_ready, watch_health
 from comfyserve.runtime.replica_logs import ReplicaLogs
+from comfyserve.runtime.surroundings import Images, NoImages
 from comfyserve.runtime.tasks import TaskScope
 from comfyserve.settings import Settings
 from comfyserve.store import Store
@@ -59,6 +60,9 @@ class Parts:
     settings: Settings
     gpu_types: Mapping[str, str] = field(default_factory=dict)
     """Short type by UUID of the GPUs of this host."""
+    images: Images = field(default_factory=NoImages)
+    inside_url: str = ""
+    """Where a replica reaches the gateway."""
 
     @property
     def logs(self) -> ReplicaLogs:
@@ -73,6 +77,7 @@ class Terms:
     spec: LaunchSpec
     timeouts: Timeouts
     secrets: tuple[str, ...] = ()
+    probe: Probe = COMFYUI
 
 
 class Supervisor:
@@ -93,7 +98,8 @@ class Supervisor:
         self.last_status: LaunchStatus | None = None
         self.is_held = False
         self._parts = parts
-        self._on_change = on_change
+        self.on_change = on_change
+        self._kept_until = 0.0
         self._inbox: asyncio.Queue[tuple[ReplicaEvent, Cause]] = asyncio.Queue()
         self._client: ComfyClient | None = None
 
@@ -120,6 +126,24 @@ class Supervisor:
             raise EngineError(f"replica {self.id} has no address yet")
         return self._client
 
+    @property
+    def base_url(self) -> str:
+        """Where its server listens. Raises EngineError before there is an address."""
+        return self.client.base_url
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody asked that it stays, idle or not."""
+        return self._kept_until > self._parts.clock.monotonic()
+
+    def keep(self, seconds: float) -> None:
+        """Do not count it as idle for so long; asked again, the longer wish holds."""
+        self._kept_until = max(self._kept_until, self._parts.clock.monotonic() + seconds)
+
+    def idle_s(self, now: float) -> float:
+        """Seconds without work; none while it is kept."""
+        return min(now - self.idle_since, now - self._kept_until)
+
     def post(self, event: ReplicaEvent, cause: Cause = Cause.NONE) -> None:
         """Feed one event; it is handled in `run`, in order."""
         self._inbox.put_nowait((event, cause))
@@ -138,7 +162,7 @@ class Supervisor:
         self.idle_since = self._parts.clock.monotonic()
         if self.state is ReplicaState.DRAINING:
             self.stop(self.replica.cause)
-        self._on_change(self)
+        self.on_change(self)
 
     @property
     def message(self) -> str:
@@ -159,7 +183,7 @@ class Supervisor:
         elif self.state is ReplicaState.PENDING and status.state in _UNDER_WAY:
             self.post(ReplicaEvent.LAUNCHED)
         if self.waits_for_capacity:
-            self._on_change(self)
+            self.on_change(self)
 
     async def run(self) -> None:
         """Live until the record is terminal, or be cancelled and leave the process as it is."""
@@ -193,7 +217,7 @@ class Supervisor:
             )
             if self.state in {ReplicaState.DRAINING, ReplicaState.STOPPING}:
                 await self._execute(scope, (Effect.TERMINATE,))
-            self._on_change(self)
+            self.on_change(self)
             return
         await self._parts.store.replicas.save(self.replica)
         await self._launch()
@@ -231,7 +255,7 @@ class Supervisor:
         await self._execute(scope, effects)
         if self.state is ReplicaState.DRAINING and not self.is_held:
             self.stop(self.replica.cause)
-        self._on_change(self)
+        self.on_change(self)
 
     def _note(self, event: ReplicaEvent) -> None:
         """Keep the launcher's facts on the record."""
@@ -280,7 +304,9 @@ class Supervisor:
                     scope.spawn(self._probe(), name="probe")
                 case Effect.OFFER:
                     self.idle_since = self._parts.clock.monotonic()
-                    scope.spawn(self._watch_health(), name="health")
+                    # Another server may be busy and not answer: it lives while its process does.
+                    if self.terms.probe is COMFYUI:
+                        scope.spawn(self._watch_health(), name="health")
                 case Effect.TERMINATE:
                     scope.spawn(self._terminate(), name="terminate")
                 case Effect.WITHDRAW:
@@ -292,7 +318,11 @@ class Supervisor:
         left = start_s - (self._parts.clock.now() - self.replica.since)
         try:
             status = await await_ready(
-                self._parts.launcher, self._parts.session, self.id, timeout_s=max(0.1, left)
+                self._parts.launcher,
+                self._parts.session,
+                self.id,
+                timeout_s=max(0.1, left),
+                probe=self.terms.probe,
             )
         except TimeoutError:
             self.replica = replace(self.replica, message=f"it was not ready within {start_s:g} s")

@@ -81,6 +81,22 @@ def extra_model_paths(home: Path, spec: DeploymentSpec) -> str:
     return json.dumps({"comfyserve": {name: "\n".join(found) for name, found in paths.items()}})
 
 
+def paths_option(pool: str, spec: DeploymentSpec, directory: Path, home: Path) -> tuple[str, ...]:
+    """Models on volumes are shown to ComfyUI by a file of paths: its own files stay untouched."""
+    if not spec.volumes:
+        return ()
+    path = paths_file(pool, directory)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(extra_model_paths(home, spec), "utf-8")
+    fresh.replace(path)
+    return ("--extra-model-paths-config", str(path))
+
+
+def paths_file(pool: str, directory: Path) -> Path:
+    """Where that file of a revision lies."""
+    return directory / f"model-paths-{pool}.json"
+
+
 async def list_volumes(home: Path, spec: DeploymentSpec) -> Files:
     """The files of the volumes that hold models for a deployment; the same objects while unchanged."""
     names = [mount.name for mount in spec.volumes if model_place(mount_parts(mount)) is not None]

@@ -1,12 +1,16 @@
 """The end of jobs that no replica took: nothing starts for them, or they waited too long."""
 
+import asyncio
 from collections.abc import Iterable
 
 from comfyserve.domain.errors import EngineFailure
-from comfyserve.domain.events import JobChanged
+from comfyserve.domain.events import JobChanged, QueueChanged
 from comfyserve.domain.job import Job, JobError
 from comfyserve.runtime import history
 from comfyserve.runtime.supervisor import Parts
+
+# In a flood of prompts, one look at the queue serves all that came within it.
+SHORTEST_ROUND_S = 0.02
 
 
 class Waiting:
@@ -15,6 +19,20 @@ class Waiting:
     def __init__(self, deployment_id: str, parts: Parts) -> None:
         self._deployment_id = deployment_id
         self._parts = parts
+
+    async def count(self) -> int:
+        """How many wait."""
+        return (await self._parts.store.jobs.counts(self._deployment_id)).queued
+
+    async def report(self, news: asyncio.Event) -> None:
+        """Announce the length of the queue whenever it may have changed, for ever."""
+        while True:
+            await news.wait()
+            news.clear()
+            counts = await self._parts.store.jobs.counts(self._deployment_id)
+            remaining = counts.queued + counts.active
+            self._parts.bus.publish(QueueChanged(self._deployment_id, remaining))
+            await asyncio.sleep(SHORTEST_ROUND_S)
 
     async def fail(self, reason: EngineFailure) -> None:
         """Fail them all: there is no hope of a replica."""

@@ -24,6 +24,11 @@ _is_live = deployment.c.state != DeploymentState.DELETED.value
 _BY_ID = _ROWS.where(deployment.c.id == bindparam("id"))
 _BY_NAME = _ROWS.where(deployment.c.name == bindparam("name"), _is_live)
 _LIVE = _ROWS.where(_is_live).order_by(deployment.c.name)
+_live_name = select(deployment.c.name).where(_is_live)
+_GONE_NAMES = select(deployment.c.name).where(deployment.c.name.not_in(_live_name)).distinct()
+_REVISION = select(revision.c.id).where(
+    revision.c.id == bindparam("to"), revision.c.deployment_id == bindparam("at")
+)
 _REVISIONS = (
     select(*REVISION_COLUMNS)
     .where(revision.c.deployment_id == bindparam("deployment_id"))
@@ -64,6 +69,28 @@ class DeploymentStore:
         """Make `revision` the current one; it gets the next number. Raises NotFound."""
         return await self._database.write(
             lambda connection: _add_revision(connection, deployment_id, revision, now)
+        )
+
+    async def use_revision(self, deployment_id: str, revision_id: str, now: float) -> Deployment:
+        """Make a revision that there is already the current one. Raises NotFound."""
+        to = {"at": deployment_id, "to": revision_id, "now": now}
+
+        def work(connection: Connection) -> Deployment:
+            if connection.execute(_REVISION, to).one_or_none() is None:
+                raise NotFound(
+                    f"There is no revision '{revision_id}' of this deployment.",
+                    code="revision_not_found",
+                )
+            if connection.execute(_POINT, to).rowcount == 0:
+                raise _unknown(deployment_id)
+            return _present(connection, deployment_id)
+
+        return await self._database.write(work)
+
+    async def gone_names(self) -> Sequence[str]:
+        """Names of deleted deployments that no live one has taken."""
+        return await self._database.read(
+            lambda connection: list(connection.execute(_GONE_NAMES).scalars())
         )
 
     async def set_state(self, deployment_id: str, state: DeploymentState, now: float) -> Deployment:

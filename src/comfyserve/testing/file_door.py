@@ -183,6 +183,7 @@ async def file_door(
             outside=cast(Any, None),
             courier=cast(Any, None),
             volumes=VolumeModels(home, SystemClock()),
+            upstream=cast(Any, None),
         )
         target = Target(
             deployment=deployment,

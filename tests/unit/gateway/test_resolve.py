@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from comfyserve.domain.deployment import Deployment
-from comfyserve.domain.errors import NotFound
+from comfyserve.domain.errors import Gone, NotFound
 from comfyserve.domain.spec import DeploymentSpec
 from comfyserve.gateway.resolve import Resolved, resolve
 from comfyserve.testing.store_data import a_deployment
@@ -17,6 +17,10 @@ class Deployments:
     """All that is asked of a runtime."""
 
     deployments: tuple[Deployment, ...] = ()
+
+    def is_gone(self, name: str) -> bool:
+        """One was terminated."""
+        return name == "gone"
 
 
 def named(name: str, port: int | None = None) -> Deployment:
@@ -109,3 +113,10 @@ def test_where_nothing_is_deployed_the_way_is_shown() -> None:
 def test_a_server_without_a_port_has_a_default() -> None:
     scope: dict[str, Any] = {"type": "http", "path": "/", "headers": [], "server": None}
     assert resolve(scope, BOTH, "gpu.test").deployment is ONE  # type: ignore[arg-type] # as above
+
+
+def test_what_was_terminated_is_told_apart() -> None:
+    with pytest.raises(Gone, match="for good"):
+        ask("/d/gone/")
+    with pytest.raises(Gone):
+        ask("/", host="gone.example.com", domain="example.com")

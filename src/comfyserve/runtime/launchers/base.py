@@ -90,10 +90,15 @@ class LaunchSpec:
 
     `{replica_dir}` in `argv`, `env`, `cwd` and the directories stands for a directory of the
     replica's own, `{port}` in `argv` and `env` for the port that it is to listen on. The server
-    gets `env`, `secrets` (as they are) and a minimal clean environment, nothing else. `writable` directories are made if
+    gets `env`, `secrets` (as they are) and a minimal clean environment, nothing else; the
+    directories of `path` come before those of its PATH. `writable` directories are made if
     missing. Confined, the server writes only there, and sees the `hidden` directories empty but
     for what `writable` and `readable` show of them. `cpu` (cores) and `memory_bytes` are requests
     that a back-end enforces where it can. The first lease lasts `lease_s` (None: for ever).
+
+    `links` are pairs of a path and what it leads to, made before the start; `copies` are pairs of
+    a directory and where its entries appear as the replica's own: what is there already stays.
+    `port` is for a server that listens on that port of its host whatever it is told.
     """
 
     pool: str
@@ -108,6 +113,10 @@ class LaunchSpec:
     writable: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+    port: int | None = None
     confine: Confine = Confine.AUTO
     log_limit_bytes: int = 16 * 1024 * 1024
     lease_s: float | None = 60.0

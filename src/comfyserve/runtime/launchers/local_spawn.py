@@ -60,6 +60,7 @@ class ShimOrder:
         yield "bwrap", self.bwrap or ""
         yield "memory_bytes", str(spec.memory_bytes or 0)
         yield "log_limit_bytes", str(spec.log_limit_bytes)
+        yield "port", str(spec.port or 0)
         for argument in spec.argv:
             yield "arg", self._fill(argument)
         for name, value in self._environment().items():
@@ -75,10 +76,19 @@ class ShimOrder:
             yield "readable", self._fill(path)
         for path in spec.writable:
             yield "writable", self._fill(path)
+        for path, leads_to in spec.links:
+            yield "link", self._fill(path)
+            yield "link_to", leads_to
+        for directory, appears_in in spec.copies:
+            yield "copy", directory
+            yield "copy_to", self._fill(appears_in)
 
     def _environment(self) -> Mapping[str, str]:
         own = {name: self._fill(value) for name, value in self.spec.env.items()}
         # Empty, not missing: a server for the CPU must not find a GPU that others pay for.
+        if self.spec.path:
+            rest = own.get("PATH") or self.base_env.get("PATH", "")
+            own["PATH"] = ":".join([*map(self._fill, self.spec.path), *filter(None, [rest])])
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
         return {**self.base_env, **own, **visible, **self.marks}
 
