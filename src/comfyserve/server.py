@@ -20,6 +20,7 @@ from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
 from comfyserve.runtime.budgets import Budgets
+from comfyserve.runtime.building import BuildHost, make_builds
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.courier import Courier
 from comfyserve.runtime.deploy import Deployer
@@ -121,6 +122,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         listeners = await stack.enter_async_context(Listeners(settings.host))
         budgets = Budgets(store.budgets, store.usage, clock)
         await budgets.start()
+        builds = await stack.enter_async_context(
+            make_builds(
+                store, outside, settings, clock, BuildHost(os.environ, bool(inventory.gpus))
+            )
+        )
         gateway = Gateway(
             store=store,
             runtime=runtime,
@@ -135,6 +141,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             courier=courier,
             volumes=VolumeModels(home, clock),
             upstream=upstream,
+            builds=builds,
         )
         await listeners.serve(GatewayApp(gateway), listener)
         for deployment in runtime.deployments:

@@ -75,6 +75,21 @@ class Settings:
         "networks that are not public and yet may be reached by URLs of callers (webhooks, inputs): "
         "10.0.0.0/8, ... or all",
     )
+    build_step_timeout_s: float = _option(
+        3600.0, "longest step of a build; what runs longer is killed", least=1
+    )
+    models_cap_bytes: int = _option(
+        0,
+        "most bytes of model files that are kept; the least used that nothing deployed needs go; 0: no cap",
+    )
+    node_registry_url: str = _option(
+        "https://api.comfy.org", "registry in which ids of custom node packs are looked up"
+    )
+    torch_backend: str = _option(
+        "auto",
+        "torch of built images: auto (the GPU's driver, else cpu), cpu, cu128, ...; index: what the "
+        "package index has",
+    )
     log_format: str = _option("console", "console or json", choices=("console", "json"))
     prices: Mapping[str, float] = _option(
         {}, "price per hour by GPU type, for receipts: {H100 = 2.5, cpu = 0.05, default = 0}"

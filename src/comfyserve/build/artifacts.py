@@ -1,5 +1,6 @@
 """What successful builds left: found by the digest of the image."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,14 @@ class Artifacts:
     def write(self, digest: str, document: ImageDocument) -> None:
         """Make an image what this document says, at once."""
         write_document(self._images / f"{digest}.json", msgspec.json.encode(document))
+
+    def used_at(self, digest: str) -> float:
+        """When an image was last built, or found to be built."""
+        return (self._images / f"{digest}.json").stat().st_mtime
+
+    def touch(self, digest: str) -> None:
+        """An image is used now."""
+        os.utime(self._images / f"{digest}.json")
 
     def remove(self, digest: str) -> None:
         """Forget an image; its tree is removed by a sweep."""

@@ -194,7 +194,10 @@ class Builder:
         document = self._artifacts.read(order.spec.digest)
         if order.is_fresh or document is None or document.keys != list(plan.keys):
             return None
-        return self._artifacts.find(order.spec.digest)
+        found = self._artifacts.find(order.spec.digest)
+        if found is not None:
+            self._artifacts.touch(order.spec.digest)
+        return found
 
     def _seal(self, order: Order, plan: Plan, tree: Tree, state: State) -> Artifact:
         comfyui = find_comfyui(tree.path / "workspace")

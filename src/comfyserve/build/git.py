@@ -30,7 +30,7 @@ async def check_out(bench: Bench, source: str, ref: str | None, target: Path) ->
                     log_tail=error.log_tail,
                 ) from error
     await _git(bench, target, "checkout", "--quiet", "FETCH_HEAD")
-    if (target / ".gitmodules").is_file():
+    if await asyncio.to_thread((target / ".gitmodules").is_file):
         modules = ("submodule", "update", "--init", "--recursive", "--depth", "1", "--quiet")
         await _git(bench, target, *modules)
     return (await _git(bench, target, "rev-parse", "HEAD"))[-1]

@@ -24,6 +24,12 @@ Report = Callable[[int, int | None], None]
 """Told how many bytes there are by now, and how many there will be."""
 
 
+class DownloadBroken(BuildFailed):
+    """A download ended too early; the next try goes on there."""
+
+    code = "download_broken"
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """The answer to a download: the offset at which it begins, the whole size, and the bytes."""
@@ -42,7 +48,7 @@ class Fetcher(Protocol):
     ) -> AbstractAsyncContextManager[Remote]:
         """The bytes from `offset`, if what is there still is what `validator` says; else from 0.
 
-        Raises BuildFailed with the reason in words.
+        Raises a ComfyserveError for what cannot be opened, DownloadBroken once bytes have come.
         """
         ...
 
@@ -155,40 +161,49 @@ class ModelStore:
 async def download(
     file: ModelFile, store: ModelStore, fetcher: Fetcher, bearer: str | None, report: Report
 ) -> Path:
-    """Fetch an HTTPS source, going on where an earlier try ended; return where it lies."""
+    """Fetch an HTTPS source, going on where an earlier try ended; return where it lies.
+
+    Raises BuildFailed, StorageFull, and what the fetcher raises for an address that it cannot open.
+    """
     part = store.partial / hashlib.sha256(file.source.encode()).hexdigest()
     note = part.with_suffix(".validator")
-    offset, validator = await asyncio.to_thread(_progress_of, part, note)
-    async with fetcher.open(
-        file.source, offset=offset, validator=validator, bearer=bearer
-    ) as remote:
-        if remote.size is not None:
-            await asyncio.to_thread(
-                store.check_space, remote.size - remote.start, f"'{file.file_name}'"
-            )
-        await asyncio.to_thread(_begin, part, note, remote)
-        done = await _receive(part, remote, report)
-    if remote.size is not None and done != remote.size:
-        raise BuildFailed(
-            f"'{file.source}' ended after {done} of {remote.size} bytes; build again to go on there",
-            code="download_incomplete",
-        )
-    await asyncio.to_thread(note.unlink, missing_ok=True)
-    return part
+    reached = -1
+    while True:
+        offset, validator = await asyncio.to_thread(_progress_of, part, note)
+        try:
+            async with fetcher.open(
+                file.source, offset=offset, validator=validator, bearer=bearer
+            ) as remote:
+                if remote.size is not None:
+                    missing, what = remote.size - remote.start, f"'{file.file_name}'"
+                    await asyncio.to_thread(store.check_space, missing, what)
+                await asyncio.to_thread(_begin, part, note, remote)
+                await _receive(part, remote, report)
+        except DownloadBroken:
+            here, _ = await asyncio.to_thread(_progress_of, part, note)
+            if here <= reached or here == 0:
+                raise
+            reached = here
+            continue
+        await asyncio.to_thread(note.unlink, missing_ok=True)
+        return part
 
 
-async def _receive(part: Path, remote: Remote, report: Report) -> int:
+async def _receive(part: Path, remote: Remote, report: Report) -> None:
     done, buffered = remote.start, bytearray()
-    async for chunk in remote.chunks:
-        buffered += chunk
-        done += len(chunk)
-        if len(buffered) >= _WRITE_BYTES:
-            await asyncio.to_thread(_append, part, bytes(buffered))
-            buffered.clear()
-            report(done, remote.size)
-    await asyncio.to_thread(_append, part, bytes(buffered))
+    try:
+        async for chunk in remote.chunks:
+            buffered += chunk
+            done += len(chunk)
+            if len(buffered) >= _WRITE_BYTES:
+                await asyncio.to_thread(_append, part, bytes(buffered))
+                buffered.clear()
+                report(done, remote.size)
+    finally:
+        await asyncio.to_thread(_append, part, bytes(buffered))
     report(done, remote.size)
-    return done
+    if remote.size is not None and done != remote.size:
+        raise DownloadBroken(f"the download ended after {done} of {remote.size} bytes")
 
 
 def sha256_of(path: Path) -> str:
@@ -201,10 +216,13 @@ def sha256_of(path: Path) -> str:
 
 
 def _progress_of(part: Path, note: Path) -> tuple[int, str | None]:
-    """How far an earlier try came; without a validator what it got cannot be trusted."""
+    """How far an earlier try came; without a validator what it got cannot be trusted.
+
+    The last byte is asked for again: behind the end of a whole file there is nothing to answer.
+    """
     if not part.exists() or not note.exists():
         return 0, None
-    return part.stat().st_size, note.read_text("utf-8")
+    return max(0, part.stat().st_size - 1), note.read_text("utf-8")
 
 
 def _begin(part: Path, note: Path, remote: Remote) -> None:

@@ -57,11 +57,12 @@ class Client:
         *,
         query: Query | None = None,
         body: Mapping[str, Any] | None = None,
+        timeout_s: float = 60.0,
     ) -> Answer[T]:
         """One exchange with the control API, for nouns whose commands know their own routes."""
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
-        request = Request(method, _API + path, query or {}, data, headers, timeout_s=60.0)
+        request = Request(method, _API + path, query or {}, data, headers, timeout_s=timeout_s)
         return self._decode(path, self._transport.send(request) or b"null", kind)
 
     def ready(self, timeout_s: float = 30.0) -> Answer[answers.Ready]:

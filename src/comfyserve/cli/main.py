@@ -48,6 +48,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("publish", "endpoint", "Make a workflow an endpoint with typed inputs."),
             Entry("status", "deployment", "Show the deployments, or one of them."),
             Entry("logs", "logs", "Show the log of a deployment or replica."),
+            Entry("build", "build", "Build an image, list and prune builds."),
             Entry("stop", "deployment", "Stop a deployment: no work, no replicas."),
             Entry("start", "deployment", "Let a stopped deployment take work again."),
             Entry("rm", "deployment", "Delete a deployment."),

@@ -21,6 +21,7 @@ class Prefix(StrEnum):
     VOLUME = "vo"
     WEBHOOK = "wh"
     DELIVERY = "msg"
+    BUILD = "bd"
 
 
 def make_id(prefix: Prefix, entropy: bytes) -> str:

@@ -17,6 +17,7 @@ from comfyserve.domain.errors import InvalidInput, PayloadTooLarge
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners
 from comfyserve.runtime.budgets import Budgets
+from comfyserve.runtime.builds import Builds
 from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.courier import Courier
 from comfyserve.runtime.deploy import Deployer
@@ -44,6 +45,7 @@ class Gateway:
     outside: Outside
     courier: Courier
     volumes: VolumeModels
+    builds: Builds
 
     async def snapshot(self, deployment: Deployment) -> Snapshot:
         """What the deployment's engine said of itself, with the models that are on its volumes now."""

@@ -50,14 +50,14 @@ async def event_stream(gateway: Gateway, job: Job, base_url: str) -> AsyncIterat
     with gateway.bus.subscribe(job.deployment_id, of_job(job.id)) as news:
         # Read again after subscribing: what changes from now on is heard.
         current = await gateway.store.jobs.get(job.id) or job
-        yield _event("job", await _shown(gateway, current, base_url))
+        yield sse_event("job", await _shown(gateway, current, base_url))
         if (node := _current_node(gateway, current)) is not None:
-            yield _event("message", {"type": "executing", "data": {"node": node}})
+            yield sse_event("message", {"type": "executing", "data": {"node": node}})
         last_stage: Mapping[str, Any] | None = None
         while not current.is_terminal:
             stage = await stage_of(gateway, current)
             if stage != last_stage:
-                yield _event("stage", stage)
+                yield sse_event("stage", stage)
                 last_stage = stage
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
@@ -69,7 +69,7 @@ async def event_stream(gateway: Gateway, job: Job, base_url: str) -> AsyncIterat
                 current = event.job
             elif (message := _message(event)) is not None:
                 yield message
-        yield _event("end", await _shown(gateway, current, base_url))
+        yield sse_event("end", await _shown(gateway, current, base_url))
 
 
 def _current_node(gateway: Gateway, job: Job) -> str | None:
@@ -83,7 +83,7 @@ def _current_node(gateway: Gateway, job: Job) -> str | None:
 def _message(event: BusEvent) -> bytes | None:
     match event:
         case EngineMessage(kind=kind, data=data):
-            return _event("message", {"type": kind, "data": data})
+            return sse_event("message", {"type": kind, "data": data})
         case Preview() | EngineFrame() | QueueChanged() | ReplicaChanged() | JobChanged():
             return None
 
@@ -117,5 +117,6 @@ async def _shown(gateway: Gateway, job: Job, base_url: str) -> dict[str, Any]:
     return (await job_model(gateway, job, base_url)).model_dump(mode="json")
 
 
-def _event(name: str, data: Mapping[str, Any]) -> bytes:
+def sse_event(name: str, data: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

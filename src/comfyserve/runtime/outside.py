@@ -26,6 +26,8 @@ CHUNK_BYTES = 256 * 1024
 _RESOLVER_THREADS = 8
 _CONNECTIONS = 256
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HARMLESS = frozenset({"range", "if-range"})
+"""What another origin may be told too: no credential."""
 _AGENT = {"User-Agent": "comfyserve"}
 
 
@@ -127,7 +129,7 @@ class Outside:
     ) -> AsyncIterator[Fetched]:
         """Get what a URL leads to, within `limits`; they hold for the whole context.
 
-        `headers` (credentials) go to the URL's own origin only.
+        `headers` go to the URL's own origin only, but for those that ask for a part.
         Raises UrlRefused, FetchFailed, PayloadTooLarge.
         """
         judged = self.policy.judge_url(url)
@@ -139,7 +141,7 @@ class Outside:
                         return
                     target = self._target(response, judged)
                 if origin_of(target) != origin_of(judged):
-                    headers = None
+                    headers = {n: v for n, v in (headers or {}).items() if n.lower() in _HARMLESS}
                 judged = target
             raise FetchFailed(f"'{url}' redirects more than {limits.redirects} times.")
 

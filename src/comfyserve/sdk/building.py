@@ -2,8 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from comfyserve.sdk.errors import ServerFailed
@@ -12,7 +12,7 @@ from comfyserve.sdk.talk import say
 
 if TYPE_CHECKING:
     from comfyserve.sdk.client import Client
-    from comfyserve.sdk.image import Image
+    from comfyserve.sdk.image import CompiledImage, Image
 
 _CHUNK_BYTES = 1 << 20
 _SHOWN_LINES = 40
@@ -26,12 +26,7 @@ def built(client: "Client", image: "Image | None") -> str | None:
     if image is None:
         return None
     compiled = image.compile()
-    for archive in compiled.archives.values():
-        with tempfile.TemporaryFile() as file:
-            archive.write_to(file)
-            file.seek(0)
-            client.upload_source(_pieces(file))
-    build = client.post("/builds", json.dumps(compiled.spec.to_json()).encode())
+    build = submit(client, compiled)
     path = f"/builds/{quote(str(build['id']), safe='')}"
     last: list[str] = []
     if build["state"] not in _ENDED:
@@ -45,6 +40,19 @@ def built(client: "Client", image: "Image | None") -> str | None:
             f"the image was not built: {build.get('message') or build['state']}", evidence=last
         )
     return compiled.spec.digest
+
+
+def submit(
+    client: "Client", compiled: "CompiledImage", *, is_fresh: bool = False
+) -> Mapping[str, Any]:
+    """Upload the local files of an image and ask for its build; return what the server says of it."""
+    for archive in compiled.archives.values():
+        with tempfile.TemporaryFile() as file:
+            archive.write_to(file)
+            file.seek(0)
+            client.upload_source(_pieces(file))
+    path = "/builds?no_cache=true" if is_fresh else "/builds"
+    return client.post(path, json.dumps(compiled.spec.to_json()).encode())
 
 
 _ENDED = frozenset({"succeeded", "failed", "canceled"})

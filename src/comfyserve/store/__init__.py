@@ -9,6 +9,7 @@ from pathlib import Path
 from comfyserve.store.assets import AssetStore
 from comfyserve.store.blobs import BlobStore
 from comfyserve.store.budgets import BudgetStore
+from comfyserve.store.builds import BuildStore
 from comfyserve.store.calls import CallStore
 from comfyserve.store.deployments import DeploymentStore
 from comfyserve.store.endpoints import EndpointStore
@@ -50,6 +51,7 @@ class Store:
     webhooks: WebhookStore
     outbox: OutboxStore
     blobs: BlobStore
+    builds: BuildStore
     signing_key: bytes
 
     async def collect(self, now: float, *, jobs_ended_before: float | None = None) -> int:
@@ -101,6 +103,7 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             webhooks=WebhookStore(database, seal),
             outbox=OutboxStore(database, seal, news),
             blobs=blobs,
+            builds=BuildStore(database),
             signing_key=derive_key(key, "signed URLs"),
         )
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
 from comfyserve.domain.errors import ComfyserveError
 from comfyserve.store.webhook_tables import metadata
 
-VERSIONS = ("v0001", "v0002", "v0003", "v0004", "v0005", "v0006", "v0007", "v0008")
+VERSIONS = ("v0001", "v0002", "v0003", "v0004", "v0005", "v0006", "v0007", "v0008", "v0009")
 HEAD = VERSIONS[-1]
 SCRIPTS = Path(__file__).parent / "migrations"
 

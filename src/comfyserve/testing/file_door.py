@@ -184,6 +184,7 @@ async def file_door(
             courier=cast(Any, None),
             volumes=VolumeModels(home, SystemClock()),
             upstream=cast(Any, None),
+            builds=cast(Any, None),
         )
         target = Target(
             deployment=deployment,

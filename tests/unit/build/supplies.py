@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfyserve.build.executor import BuildFailed
-from comfyserve.build.models import Remote
+from comfyserve.build.models import DownloadBroken, Remote
 
 
 @dataclass
@@ -37,6 +37,8 @@ class MappedFetcher:
     async def _chunks(self, data: bytes, end: int | None) -> AsyncIterator[bytes]:
         for at in range(0, len(data[:end]), 1000):
             yield data[:end][at : at + 1000]
+        if end is not None:
+            raise DownloadBroken("the connection broke off")
 
 
 def make_wheel(directory: Path, name: str, version: str, source: str) -> Path:

@@ -32,6 +32,7 @@ DESTRUCTIVE = {
     "endpoint rm",
     "secret delete",
     "token revoke",
+    "build prune",
     "webhook rm",
     "output revoke",
     "output rm",
@@ -39,7 +40,7 @@ DESTRUCTIVE = {
     "volume rm",
 }
 NO_DATA = {
-    "output revoke", "output rm",
+    "build logs", "output revoke", "output rm",
     "logs", "rm", "serve", "serve-dev", "server stop", "demo", "token revoke", "budget rm", "endpoint rm",
     "secret create", "secret delete", "secret modify", "webhook rm",
     "volume cp", "volume create", "volume delete", "volume mv", "volume rm",

@@ -11,6 +11,7 @@ from comfyserve.gateway import models as m
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.control import (
     budgets,
+    builds,
     deployments,
     endpoints,
     jobs,
@@ -67,6 +68,7 @@ def control_app(gateway: Gateway) -> FastAPI:
         sources,
         webhooks,
         volumes,
+        builds,
     ):
         app.include_router(
             part.router,
