@@ -107,7 +107,11 @@ async def test_a_webhook_of_one_endpoint(server: ServerProcess, receiver: Receiv
     made = await create(server, receiver.url("/paint"), endpoint="paint")
     assert made["endpoint"] == "paint"
     await ask(server, "POST", "/d/demo/prompt", {"prompt": picture(5)})
-    assert receiver.to("/paint") == []
+    called = await ask(server, "POST", f"/d/demo/run/paint?webhook={receiver.url('/call')}", {})
+    assert called.status == 200
+    for path in ("/paint", "/call"):
+        (message,) = await receiver.got(1, path)
+        assert message.json["data"]["job"]["id"] == called.json["id"]
     server.request("DELETE", f"{ADMIN}/{made['id']}")
 
 

@@ -42,6 +42,7 @@ from comfyserve.gateway.metrics import metrics
 from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.plain.call import Call
 from comfyserve.gateway.plain.door import PlainDoor
+from comfyserve.gateway.playground import Playground
 from comfyserve.gateway.resolve import own_address, resolve
 from comfyserve.gateway.typed.app import TypedDoor, is_typed
 from comfyserve.gateway.v2.app import V2Door, is_v2
@@ -112,6 +113,7 @@ class GatewayApp:
         self._v2 = V2Door(gateway)
         self._typed = TypedDoor(gateway)
         self._plain_door = PlainDoor(gateway)
+        self._playground = Playground()
         self._native = Router(list(_native_routes()), default=_unknown, redirect_slashes=False)
         self._plain = {
             (row.method, path): _guarded(row.handler, row.scope)
@@ -143,6 +145,10 @@ class GatewayApp:
 
     async def _serve_deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
+        page = await self._playground.answer(scope)
+        if page is not None and not self._leads_to_plain(scope):
+            await page(scope, receive, send)
+            return
         principal = self._v2.bearer(scope) or await self._principal(scope)
         if scope["path"] == "/metrics" and not self._is_plain_address(scope):
             principal.require(READ)
@@ -208,6 +214,15 @@ class GatewayApp:
         except ComfyserveError:
             return False
         return found is not None and found.revision.is_plain
+
+    def _leads_to_plain(self, scope: Scope) -> bool:
+        """Whether a request is for a plain server, whose paths are its own business."""
+        gateway = self._gateway
+        try:
+            found = resolve(scope, gateway.runtime, gateway.settings.domain)
+        except ComfyserveError:
+            return False
+        return found.deployment.revision.is_plain
 
     async def _refuse(
         self, path: str, error: ComfyserveError, scope: Scope, receive: Receive, send: Send
