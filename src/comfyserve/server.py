@@ -19,6 +19,7 @@ from comfyserve.gateway.app import GatewayApp
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
+from comfyserve.gateway.public import front, public_side
 from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.building import BuildHost, make_builds
 from comfyserve.runtime.bus import Bus
@@ -66,6 +67,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[str]:
     """A whole server for as long as the context lasts; gives its URL."""
+    settings.check()
     clock, home = SystemClock(), settings.home_path
     async with AsyncExitStack() as stack:
         lock = HomeLock(home, url=settings.server_url, now=clock.now())
@@ -81,7 +83,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             )
         )
         outside = await stack.enter_async_context(Outside(settings.outside_policy))
-        base_url = settings.url.rstrip("/") or url_of(listener)
+        base_url = settings.url.rstrip("/") or _public_url(settings) or url_of(listener)
         jitter = random.SystemRandom().random
         courier = await stack.enter_async_context(Courier(store, outside, clock, jitter, base_url))
         upstream = await stack.enter_async_context(
@@ -143,7 +145,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             upstream=upstream,
             builds=builds,
         )
-        await listeners.serve(GatewayApp(gateway), listener)
+        app = GatewayApp(gateway)
+        await stack.enter_async_context(public_side(gateway, app))
+        await listeners.serve(front(settings, app), listener)
         for deployment in runtime.deployments:
             async with listeners.reserved(deployment.spec.port):
                 pass
@@ -181,6 +185,10 @@ def configure_logs(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _public_url(settings: Settings) -> str:
+    return settings.public.url if settings.public is not None else ""
 
 
 def url_of(listener: socket.socket) -> str:

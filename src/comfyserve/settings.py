@@ -12,6 +12,7 @@ import platformdirs
 
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.outside import OutsidePolicy
+from comfyserve.domain.public import Public, Tls, check_domain, parse_networks
 
 ENV_PREFIX = "COMFYSERVE_"
 
@@ -37,7 +38,27 @@ class Settings:
     db: str = _option("", "database URL; empty: SQLite in the home directory")
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(8000, "port to listen on; 0 picks a free one")
-    domain: str = _option("", "NAME.domain addresses a deployment")
+    domain: str = _option(
+        "", "NAME.domain addresses a deployment, and domain the server; public HTTPS as tls says"
+    )
+    tls: str = _option(
+        "auto",
+        "who serves HTTPS for the domain: auto or internal (Caddy, with a public or its own "
+        "authority), files, or off",
+        choices=("auto", "internal", "files", "off"),
+    )
+    cert: str = _option("", "certificate with its chain in PEM, for tls files")
+    key: str = _option("", "key of that certificate in PEM")
+    https_port: int = _option(443, "port of HTTPS", least=1)
+    http_port: int = _option(80, "port that sends callers on to HTTPS", least=1)
+    public_host: str = _option("", "address that HTTPS listens on; empty: all of this machine")
+    acme_email: str = _option("", "where a public authority writes to, for tls auto")
+    hsts_s: int = _option(
+        0, "how long browsers shall insist on HTTPS for the domain; 0: they are not told"
+    )
+    trusted_proxies: str = _option(
+        "", "addresses and networks whose X-Forwarded headers are believed, divided by commas"
+    )
     url: str = _option("", "where the command line finds the server; empty: host and port")
     token: str = _option("", "credential that the command line sends")
     detach_replicas: bool = _option(
@@ -104,6 +125,30 @@ class Settings:
     def outside_policy(self) -> OutsidePolicy:
         """Where URLs of callers may lead. Raises InvalidInput."""
         return OutsidePolicy.of(self.allow_private_urls)
+
+    @property
+    def public(self) -> Public | None:
+        """How the server is reached from outside; None without a domain. Raises InvalidInput."""
+        if not self.domain:
+            return None
+        return Public(
+            domain=check_domain(self.domain, Tls(self.tls)),
+            tls=Tls(self.tls),
+            https_port=self.https_port,
+            http_port=self.http_port,
+            host=self.public_host,
+            email=self.acme_email,
+        )
+
+    def check(self) -> None:
+        """Raise InvalidInput for what only shows when settings are used."""
+        if (
+            self.public is not None
+            and self.public.tls is Tls.FILES
+            and not (self.cert and self.key)
+        ):
+            raise InvalidInput("tls files needs a certificate and its key: --cert and --key")
+        parse_networks(self.trusted_proxies)
 
     @property
     def server_url(self) -> str:

@@ -1,9 +1,10 @@
-"""The guides to secrets and volumes do what they say."""
+"""The guides to secrets, volumes and HTTPS do what they say."""
 
 from pathlib import Path
 
 import pytest
 from tests.e2e.guide import run_guide
+from tests.gateway.v2_door import unused_port
 
 pytestmark = pytest.mark.e2e
 
@@ -23,3 +24,12 @@ def test_the_guide_to_volumes(tmp_path: Path, free_port: int) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "weights:/loras/styles/ink.safetensors" in result.stdout
     assert not list((tmp_path / "comfyserve-home" / "volumes").iterdir())
+
+
+@pytest.mark.timeout(120)
+def test_the_guide_to_https(tmp_path: Path, free_port: int) -> None:
+    secure, plain = str(unused_port()), str(unused_port())
+    result = run_guide("https.md", tmp_path, free_port, ports={"9443": secure, "9080": plain})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert '"queue_running"' in result.stdout
+    assert f"308 https://demo.gpu.test:{secure}/queue" in result.stdout

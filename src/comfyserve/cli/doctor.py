@@ -14,6 +14,7 @@ from comfyserve.cli.client import Client
 from comfyserve.cli.comfyui_checks import check_comfyui
 from comfyserve.cli.errors import CommandError
 from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.public_checks import check_public
 from comfyserve.cli.units import count_text
 from comfyserve.runtime.nvml import read_inventory
 from comfyserve.settings import load_settings
@@ -56,7 +57,7 @@ class Patient:
 @server_options
 @gather(Patient)
 def doctor(client: Client, patient: Patient) -> None:
-    """Check Python, GPUs, confinement, home, disk, port, server and a ComfyUI installation.
+    """Check Python, GPUs, confinement, home, disk, port, server, public HTTPS and a ComfyUI.
 
     Exits with 1 if there is a problem; warnings are for your judgement.
     """
@@ -85,6 +86,7 @@ def examine(client: Client, patient: Patient) -> Iterator[Finding]:
     yield server
     is_ours = ready is not None and client.url.endswith(f":{settings.port}")
     yield checks.check_port(settings.host, settings.port, is_ours=is_ours)
+    yield from check_public(settings, is_running=is_ours)
     if patient.comfyui_dir is not None:
         yield from check_comfyui(patient.comfyui_dir, patient.python, gpus=len(inventory.gpus))
 

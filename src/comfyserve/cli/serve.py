@@ -74,6 +74,8 @@ def serve(**given: Any) -> None:  # noqa: ANN401 - checked by the settings
 
 def _introduce(url: str, settings: Settings) -> None:
     render.say(f"comfyserve listens at {url}, home {settings.home_path}", style="bold")
+    if settings.public is not None and settings.public.url:
+        render.say(f"and is public at {settings.public.url}, with NAME. in front for a deployment")
     try:
         deployments = Client(Transport(url, settings.token)).deployments().value.deployments
     except ComfyserveError:

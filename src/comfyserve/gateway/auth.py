@@ -15,9 +15,15 @@ READ, RUN, ADMIN = "read", "run", "admin"
 ANONYMOUS = "anonymous"
 _ALL = frozenset({READ, RUN, ADMIN})
 _IMPLIED = {ADMIN: _ALL, RUN: frozenset({READ, RUN}), READ: frozenset({READ})}
-_FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+FORWARDED = frozenset(
+    {
+        *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded", b"via"),
+        *(b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"),
+    }
+)
+"""What proxies add: a request with one of these does not come from this machine's own user."""
 TOKEN_HEADER = b"x-comfyserve-token"
-_LOOKED_AT = _FORWARDED | {
+_LOOKED_AT = FORWARDED | {
     TOKEN_HEADER,
     b"authorization",
     b"x-api-key",
@@ -67,7 +73,7 @@ async def authenticate(scope: Scope, tokens: TokenStore, domain: str) -> Princip
         granted = frozenset().union(*(_IMPLIED.get(name, frozenset()) for name in token.scopes))
         return Principal(token.id, granted, token.deployment_id)
     client = scope.get("client")
-    if client is None or not is_loopback(client[0]) or not _FORWARDED.isdisjoint(shown):
+    if client is None or not is_loopback(client[0]) or not FORWARDED.isdisjoint(shown):
         raise Unauthorized(
             "a token is needed: send 'Authorization: Bearer TOKEN' (make one on the server's "
             "machine with `comfyserve token create NAME`)"

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -16,9 +17,13 @@ from comfyserve.runtime.tasks import TaskScope
 
 _CLOSE_TIMEOUT_S = 5
 _BACKLOG = 2048
+_WHY = {
+    errno.EADDRINUSE: "is in use by another program",
+    errno.EACCES: "needs a right that this user lacks (sysctl net.ipv4.ip_unprivileged_port_start=80)",
+}
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Listen on an address. Raises Conflict `port_in_use`, saying what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, because asyncio turns Nagle's delay off for such sockets only.
@@ -28,9 +33,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        what = "is in use by another program" if error.errno == errno.EADDRINUSE else str(error)
+        what = _WHY.get(error.errno or 0, str(error))
         raise Conflict(
-            f"cannot listen on {host}:{port}: it {what}; choose another with --port",
+            f"cannot listen on {host}:{port}: it {what}; choose another with {option}",
             code="port_in_use",
         ) from error
     listener.listen(_BACKLOG)
@@ -46,6 +51,7 @@ class Listeners:
         self._app: ASGIApp | None = None
         self._scope = TaskScope("listeners")
         self._servers: dict[int, _Server] = {}
+        self._fixed: list[_Server] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,16 +62,23 @@ class Listeners:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for server in self._servers.values():
+        servers = (*self._fixed, *self._servers.values())
+        for server in servers:
             server.should_exit = True
-        for server in self._servers.values():
+        for server in servers:
             await server.ended.wait()
         await self._scope.aclose()
 
     async def serve(self, app: ASGIApp, listener: socket.socket) -> None:
-        """Serve `app` on the server's own socket, and on all that are added later."""
+        """Serve `app` on the server's own socket, and on the ports of deployments."""
         self._app = app
-        await self._open(listener)
+        await self.add(app, listener)
+
+    async def add(
+        self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None
+    ) -> None:
+        """Serve another application on one more socket, with TLS if a context is given."""
+        self._fixed.append(await self._open(app, listener, context))
 
     @asynccontextmanager
     async def reserved(self, port: int | None, *, kept: int | None = None) -> AsyncIterator[None]:
@@ -82,21 +95,22 @@ class Listeners:
         except BaseException:
             listener.close()
             raise
-        await self._open(listener)
+        if self._app is None:
+            raise RuntimeError("nothing to serve yet")
+        self._servers[listener.getsockname()[1]] = await self._open(self._app, listener)
 
     async def keep_only(self, ports: frozenset[int]) -> None:
         """Close the deployment ports that are not among `ports`."""
-        own = next(iter(self._servers))
-        for port in [port for port in self._servers if port != own and port not in ports]:
+        for port in [port for port in self._servers if port not in ports]:
             server = self._servers.pop(port)
             server.should_exit = True
             await server.ended.wait()
 
-    async def _open(self, listener: socket.socket) -> None:
-        if self._app is None:
-            raise RuntimeError("nothing to serve yet")
+    async def _open(
+        self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None
+    ) -> "_Server":
         config = uvicorn.Config(
-            self._app,
+            app,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -109,10 +123,12 @@ class Listeners:
             timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
             timeout_keep_alive=75,
         )
+        config.load()
+        config.ssl = context
         server = _Server(config)
-        self._servers[listener.getsockname()[1]] = server
         self._scope.spawn(server.run_until_told(listener), name="serve")
         await server.began.wait()
+        return server
 
 
 class _Server(uvicorn.Server):

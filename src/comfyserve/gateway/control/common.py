@@ -30,11 +30,21 @@ async def show_deployment(
     counts = await gateway.store.jobs.counts(deployment.id)
     return m.DeploymentModel.of(
         deployment,
-        f"{str(request.base_url).rstrip('/')}/d/{deployment.name}/",
+        address_of(gateway, deployment.name, request),
         [supervisor.replica for supervisor in fleet.supervisors],
         m.QueueModel(queued=counts.queued, running=counts.active),
         fleet.last_start_error,
     )
+
+
+def address_of(gateway: Gateway, name: str, request: Request) -> str:
+    """Where a deployment is, for whoever asks: under the domain if that is how they came."""
+    public, url = gateway.settings.public, request.url
+    host = url.hostname or ""
+    if public is not None and (host == public.domain or host.endswith(f".{public.domain}")):
+        port = "" if url.port is None else f":{url.port}"
+        return f"{url.scheme}://{name}.{public.domain}{port}/"
+    return f"{str(request.base_url).rstrip('/')}/d/{name}/"
 
 
 async def close_unused_ports(gateway: Gateway) -> None:
