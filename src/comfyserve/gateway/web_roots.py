@@ -49,8 +49,10 @@ class WebRoots:
 
 def find_web_roots(spec: DeploymentSpec, snapshot: Snapshot) -> WebRoots:
     """Look for everything that the page is made of. Blocks; once for each revision is enough."""
-    if spec.engine.kind is not EngineKind.COMFYUI:
+    if spec.engine.kind is EngineKind.EMBEDDED:
         return WebRoots(missing="the embedded engine has no editor of its own")
+    if spec.engine.comfyui_dir is None:
+        return WebRoots(missing="it is not known where the ComfyUI of this command lies")
     directory = Path(spec.engine.comfyui_dir or "").absolute()
     libraries = tuple(_libraries(spec, snapshot))
     packs = _packs(directory, snapshot)

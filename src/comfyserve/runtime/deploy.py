@@ -20,7 +20,7 @@ from comfyserve.runtime.engines import (
     is_any_server,
 )
 from comfyserve.runtime.inputs import check_inputs_schema
-from comfyserve.runtime.plain_engines import exposure
+from comfyserve.runtime.plain_engines import exposure, with_comfyui
 from comfyserve.runtime.runtime import Runtime, new_id
 from comfyserve.runtime.snapshot import Snapshot, is_comfyui, record
 from comfyserve.runtime.supervisor import Supervisor
@@ -231,8 +231,17 @@ class Deployer:
         files = await list_volumes(parts.settings.home_path, candidate.spec)
         recorded = recorded_with(seen.snapshot, files)
         blob = await parts.store.blobs.put_bytes(recorded.encode())
-        version = recorded.version
-        return replace(candidate.revision, snapshot_digest=blob.digest, engine_version=version)
+        spec = candidate.spec
+        if is_any_server(spec):
+            image = await asyncio.to_thread(find_image, parts.images, spec)
+            found = await asyncio.to_thread(with_comfyui, spec.engine, recorded.argv, image)
+            spec = replace(spec, engine=found)
+        return replace(
+            candidate.revision,
+            spec=spec,
+            snapshot_digest=blob.digest,
+            engine_version=recorded.version,
+        )
 
     async def _see(self, candidate: Deployment, supervisor: Supervisor) -> "_Seen":
         """Find out what a started replica is, and write down what it says about itself."""

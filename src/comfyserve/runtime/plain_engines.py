@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from sysconfig import get_path
 
@@ -101,6 +102,20 @@ def runs_comfyui(argv: Sequence[str]) -> bool:
     """Whether a command looks like ComfyUI's: its `main.py`, or `comfy launch`."""
     names = [Path(argument).name for argument in argv]
     return "main.py" in names or (names[:1] == ["comfy"] and "launch" in names)
+
+
+def with_comfyui(engine: EngineSpec, argv: Sequence[str], image: Image | None) -> EngineSpec:
+    """The engine with where its ComfyUI lies, by the argv that it says it has: for its web page."""
+    if image is not None and image.comfyui_dir is not None:
+        place, python = image.comfyui_dir, str(image.python)
+    else:
+        main = Path(argv[0] if argv else "")
+        if not (main.is_absolute() and main.name == "main.py" and main.is_file()):
+            return engine
+        place = main.parent
+        is_python = Path(engine.command[0]).name.startswith("python")
+        python = engine.command[0] if is_python else "python3"
+    return replace(engine, comfyui_dir=str(place), python=python)
 
 
 def exposure(status: LaunchStatus | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What an engine says about itself, recorded once per revision so that reading never wakes it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,6 +52,14 @@ class Snapshot:
         stats = self.answer("/system_stats")
         system = stats.get("system") if isinstance(stats, dict) else None
         return str(system.get("comfyui_version") or "") if isinstance(system, dict) else ""
+
+    @cached_property
+    def argv(self) -> Sequence[str]:
+        """The command line that it says it was started with; empty if it does not say."""
+        stats = self.answer("/system_stats")
+        system = stats.get("system") if isinstance(stats, dict) else None
+        argv = system.get("argv") if isinstance(system, dict) else None
+        return tuple(str(part) for part in argv) if isinstance(argv, list) else ()
 
     @cached_property
     def catalog(self) -> NodeCatalog:
