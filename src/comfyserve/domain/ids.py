@@ -18,6 +18,7 @@ class Prefix(StrEnum):
     TOKEN = "tk"  # noqa: S105 - a prefix, not a secret
     RUNTIME = "rt"
     ENDPOINT = "ep"
+    BATCH = "bt"
     VOLUME = "vo"
     WEBHOOK = "wh"
     DELIVERY = "msg"

@@ -31,6 +31,7 @@ class JobEventKind(StrEnum):
     LOST = "lost"
     RELEASED = "released"
     EXPIRED = "expired"
+    REUSED = "reused"
 
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
@@ -43,6 +44,7 @@ _NEXT: dict[tuple[JobState, JobEventKind], JobState] = {
     (_S.QUEUED, _E.CANCEL): _S.CANCELED,
     (_S.QUEUED, _E.FAILED): _S.FAILED,
     (_S.QUEUED, _E.EXPIRED): _S.EXPIRED,
+    (_S.QUEUED, _E.REUSED): _S.SUCCEEDED,
     (_S.RUNNING, _E.SUCCEEDED): _S.SUCCEEDED,
     (_S.RUNNING, _E.FAILED): _S.FAILED,
     (_S.RUNNING, _E.CANCEL): _S.CANCELING,

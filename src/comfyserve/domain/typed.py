@@ -59,6 +59,20 @@ class JobCall:
     reused_from: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Many calls of one endpoint, accepted together."""
+
+    id: str
+    deployment_id: str
+    endpoint: str
+    version: int
+    size: int
+    labels: Mapping[str, str]
+    principal: str
+    created_at: float
+
+
 def check_endpoint_name(name: str) -> None:
     """Raise InvalidInput for a name that cannot be part of an address."""
     if NAME_PATTERN.fullmatch(name) is None:

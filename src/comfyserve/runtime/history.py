@@ -81,6 +81,32 @@ def failed_entry(
     )
 
 
+def reused_entry(
+    entry: bytes, job: Job, renamed: Mapping[tuple[str, str, str], tuple[str, str, str]]
+) -> bytes:
+    """The entry of a job that got an earlier one's results: its ids, and the names of its own files."""
+    told = msgspec.json.decode(entry)
+    item = [wire_number(job.number), job.prompt_id, *told["prompt"][2:]]
+    return msgspec.json.encode(
+        {**told, "prompt": item, "outputs": _renamed(told.get("outputs"), renamed)}
+    )
+
+
+def _renamed(
+    value: Any,  # noqa: ANN401 - a node may have reported anything
+    renamed: Mapping[tuple[str, str, str], tuple[str, str, str]],
+) -> Any:  # noqa: ANN401 - as above
+    if isinstance(value, list):
+        return [_renamed(each, renamed) for each in value]
+    if not isinstance(value, dict):
+        return value
+    old = tuple(str(value.get(key) or "") for key in ("filename", "subfolder", "type"))
+    new = renamed.get((old[0], old[1], old[2]))
+    if new is not None:
+        return {**value, "filename": new[0], "subfolder": new[1], "type": new[2]}
+    return {key: _renamed(each, renamed) for key, each in value.items()}
+
+
 def of_failed_wait(job: Job, documents: JobDocuments) -> bytes:
     """The entry of a job that failed before any replica took it."""
     error = job.error or JobError("internal_error", "the job ended without a reason")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfyserve.store.assets import AssetStore
+from comfyserve.store.batches import BatchStore
 from comfyserve.store.blobs import BlobStore
 from comfyserve.store.budgets import BudgetStore
 from comfyserve.store.builds import BuildStore
@@ -19,6 +20,7 @@ from comfyserve.store.links import LinkStore
 from comfyserve.store.outbox import OutboxStore
 from comfyserve.store.references import ReferenceStore
 from comfyserve.store.replicas import ReplicaStore
+from comfyserve.store.reuse import ReuseStore
 from comfyserve.store.sealing import Sealer, derive_key, load_key
 from comfyserve.store.secrets import SecretStore
 from comfyserve.store.tokens import TokenStore
@@ -39,6 +41,8 @@ class Store:
     deployments: DeploymentStore
     endpoints: EndpointStore
     calls: CallStore
+    batches: BatchStore
+    reuse: ReuseStore
     replicas: ReplicaStore
     usage: UsageStore
     budgets: BudgetStore
@@ -91,6 +95,8 @@ async def open_store(home: Path, db_url: str = "") -> AsyncIterator[Store]:
             deployments=DeploymentStore(database),
             endpoints=EndpointStore(database),
             calls=CallStore(database),
+            batches=BatchStore(database, seal),
+            reuse=ReuseStore(database, seal, news),
             replicas=ReplicaStore(database),
             usage=UsageStore(database),
             budgets=BudgetStore(database),

@@ -153,7 +153,7 @@ class AssetStore:
     async def add_many(self, news: Sequence[NewAsset], now: float) -> Sequence[Asset]:
         """Store several assets, or none of them."""
         added = await self._database.write(
-            lambda connection: [_add(connection, new, now) for new in news]
+            lambda connection: [add_asset(connection, new, now) for new in news]
         )
         self._news.set()
         return added
@@ -232,6 +232,11 @@ class AssetStore:
         )
 
 
+def assets_of(connection: Connection, job_id: str) -> Sequence[Asset]:
+    """What a job made, in the order in which it was stored."""
+    return [_asset_from(row) for row in connection.execute(_BY_JOB, {"job_id": job_id})]
+
+
 def release_assets_of_job(connection: Connection, job_id: str) -> None:
     """Delete what a lost attempt made."""
     sought = {"job_id": job_id}
@@ -254,7 +259,8 @@ def _find(connection: Connection, folder: dict[str, object], name: str) -> Asset
     return None if row is None else _asset_from(row)
 
 
-def _add(connection: Connection, new: NewAsset, now: float) -> Asset:
+def add_asset(connection: Connection, new: NewAsset, now: float) -> Asset:
+    """Store an asset under the name that it wishes, or the next free one."""
     folder, name = _folder_of(new), new.name
     if _find(connection, folder, name) is not None:
         name = alternative(name, _free_ordinal(connection, folder, name))
@@ -277,7 +283,7 @@ def _add_upload(connection: Connection, new: NewAsset, now: float, *, overwrite:
         return _insert(connection, new, new.name, now)
     sought = {**folder, "family": alternatives_of(new.name), "digest": new.digest}
     same = connection.execute(_SAME_BYTES, sought).one_or_none()
-    return _add(connection, new, now) if same is None else _asset_from(same)
+    return add_asset(connection, new, now) if same is None else _asset_from(same)
 
 
 def _free_ordinal(connection: Connection, folder: dict[str, object], name: str) -> int:

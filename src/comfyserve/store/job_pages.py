@@ -80,10 +80,12 @@ def list_page(connection: Connection, chosen: JobFilter, limit: int, cursor: str
     most = max(1, min(limit, LARGEST_PAGE))
     query = select(job.c.seq, *JOB_COLUMNS).where(*_conditions(chosen))
     if cursor is not None:
-        query = query.where(job.c.seq < _parse(cursor))
+        query = query.where(job.c.seq < parse_cursor(cursor))
     rows = connection.execute(query.order_by(job.c.seq.desc()).limit(most + 1)).all()
     jobs = [job_from(row[1:]) for row in rows[:most]]
-    return JobPage(jobs=jobs, next_cursor=_format(rows[most - 1][0]) if len(rows) > most else None)
+    return JobPage(
+        jobs=jobs, next_cursor=format_cursor(rows[most - 1][0]) if len(rows) > most else None
+    )
 
 
 def view_page(connection: Connection, query: JobViewQuery) -> JobViewPage:
@@ -201,17 +203,18 @@ def _values(states: frozenset[JobState]) -> list[str]:
     return sorted(state.value for state in states)
 
 
-def _format(seq: int) -> str:
+def format_cursor(seq: int) -> str:
+    """Where a page that ends with this row goes on."""
     return f"{seq:x}"
 
 
-def _parse(cursor: str) -> int:
-    """Raises InvalidInput for anything that no page has handed out."""
+def parse_cursor(cursor: str) -> int:
+    """The row of a cursor. Raises InvalidInput for anything that no page has handed out."""
     try:
         seq = int(cursor, 16)
     except ValueError:
         seq = -1
-    if seq < 0 or _format(seq) != cursor or seq >= 2**63:
+    if seq < 0 or format_cursor(seq) != cursor or seq >= 2**63:
         raise InvalidInput(
             f"'{cursor[:80]}' is not a cursor of this list; leave it out to start over.",
             code="invalid_cursor",

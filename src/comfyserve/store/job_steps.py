@@ -208,6 +208,19 @@ def finish(connection: Connection, job_id: str, ending: Ending, now: float) -> J
     return after
 
 
+def end_reused(
+    connection: Connection, job_id: str, receipt: Receipt, now: float
+) -> tuple[int, Job]:
+    """End a job that has just been stored: the results of an earlier one are its own. Gives its row too."""
+    found = _find(connection, job_id)
+    if found is None:
+        raise ValueError(job_id)
+    seq, before = found
+    after = step(before, JobEventKind.REUSED, now=now)
+    _store(connection, [_Change(seq, before, after, receipt)])
+    return seq, after
+
+
 def end_queued(
     connection: Connection,
     deployment_id: str,

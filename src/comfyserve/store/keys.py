@@ -37,6 +37,13 @@ class FirstAnswer:
     node_errors: str = "{}"
 
 
+_FIRST = select(
+    idempotency.c.job_id, idempotency.c.request_digest, idempotency.c.node_errors
+).where(
+    idempotency.c.deployment_id == bindparam("deployment_id"),
+    idempotency.c.principal == bindparam("principal"),
+    idempotency.c.key == bindparam("key"),
+)
 _INSERT = insert(idempotency)
 _DROP_OLD = delete(idempotency).where(idempotency.c.created_at <= bindparam("before"))
 _IS_USED = select(idempotency.c.created_at).where(
@@ -55,6 +62,12 @@ def is_used(connection: Connection, key: UsedKey, now: float) -> bool:
     """Whether a key was used in the last 24 hours."""
     used_at = connection.execute(_IS_USED, key.values).scalar()
     return used_at is not None and used_at > now - KEY_LIFETIME_S
+
+
+def find_first_answer(connection: Connection, key: UsedKey) -> FirstAnswer | None:
+    """What was answered to a key."""
+    row = connection.execute(_FIRST, key.values).one_or_none()
+    return None if row is None else FirstAnswer(*row)
 
 
 def refuse_used(connection: Connection, key: UsedKey) -> None:

@@ -16,17 +16,25 @@ from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.door import Call, DoorParts, Streams
 from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.signing import UrlSigner
-from comfyserve.gateway.typed import describe, jobs
+from comfyserve.gateway.typed import batches, describe, jobs
 from comfyserve.gateway.typed.errors import typed_error
+from comfyserve.gateway.typed.openapi import deployment_openapi, endpoint_openapi
 from comfyserve.gateway.typed.run import run_endpoint
 
-_OURS = re.compile(r"(?:/d/[^/]+)?/(?:run|jobs)(?:/.*)?", re.DOTALL)
+_OURS = re.compile(r"(?:/d/[^/]+)?/(?:(?:run|jobs|batches)(?:/.*)?|openapi\.json)", re.DOTALL)
 Handler = Callable[[Call], Coroutine[Any, Any, Response]]
 
 ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", "/run", describe.list_endpoints, READ),
     ("GET", "/run/{name}", describe.describe_endpoint, READ),
     ("POST", "/run/{name}", run_endpoint, RUN),
+    ("GET", "/run/{name}/openapi.json", endpoint_openapi, READ),
+    ("POST", "/run/{name}/batch", batches.run_batch, RUN),
+    ("GET", "/openapi.json", deployment_openapi, READ),
+    ("GET", "/batches", batches.list_batches, READ),
+    ("GET", "/batches/{batch_id}", batches.get_batch, READ),
+    ("GET", "/batches/{batch_id}/outputs.zip", batches.get_outputs, READ),
+    ("POST", "/batches/{batch_id}/cancel", batches.cancel_batch, RUN),
     ("GET", "/jobs", jobs.list_jobs, READ),
     ("GET", "/jobs/{job_id}", jobs.get_job, READ),
     ("GET", "/jobs/{job_id}/events", jobs.get_events, READ),

@@ -1,11 +1,14 @@
 """Inputs by name become a prompt that runs on the deployment as it is now, or all reasons why not."""
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from comfyserve.domain.typed import JobCall
 from comfyserve.gateway.door import Call
@@ -14,9 +17,10 @@ from comfyserve.gateway.typed.endpoints import Loaded
 from comfyserve.gateway.typed.errors import invalid_inputs, misfit, problem_json
 from comfyserve.gateway.typed.forms import Upload
 from comfyserve.gateway.typed.input_files import resolve_file
-from comfyserve.workflow import Problem
+from comfyserve.workflow import NodeCatalog, Problem
 from comfyserve.workflow.interface import Interface, InterfaceInput, Kind, Role, apply
 from comfyserve.workflow.problems import Code
+from comfyserve.workflow.reuse import why_not_repeatable
 from comfyserve.workflow.validate import Verdict, validate
 
 RANDOM = "random"
@@ -38,8 +42,8 @@ class Ready:
     prompt: Mapping[str, Any]
     outputs: tuple[str, ...]
     inputs: Mapping[str, Any]
-    files: Mapping[str, str]
-    """The names that the prompt has for stored files, by input."""
+    reuse_key: str | None
+    """What tells the result from others; None where it may differ each time."""
 
 
 def check_inputs(
@@ -76,7 +80,7 @@ async def make_ready(
 ) -> Ready | list[dict[str, Any]]:
     """Bring the files where the engine looks, and judge the whole prompt by the catalog of now."""
     interface, snapshot = loaded.interface, call.target.snapshot
-    values, shown, files = dict(checked.values), dict(checked.values), {}
+    values, shown, contents = dict(checked.values), dict(checked.values), {}
     problems: list[Problem] = []
     catalog = snapshot.catalog_with(await list_input_files(call.target.input_dir))
     for each in interface.file_inputs():
@@ -87,15 +91,16 @@ async def make_ready(
                 continue
             values[each.name] = found.name
             shown[each.name] = found.asset_id or found.name
-            if found.asset_id is not None:
-                files[each.name] = found.name
+            if found.digest is not None:
+                contents[each.name] = f"blake3:{found.digest}"
     if problems:
         return [problem_json(problem, index) for problem in problems]
     catalog = snapshot.catalog_with(await list_input_files(call.target.input_dir))
     applied = apply(loaded.document.prompt, values, interface)
     verdict = await asyncio.to_thread(partial(validate, applied.prompt, catalog))
     if verdict.ok and not verdict.is_partial and not applied.problems:
-        return Ready(applied.prompt, verdict.outputs, shown, files)
+        key = _reuse_key(call, loaded, verdict, catalog, (values, contents))
+        return Ready(applied.prompt, verdict.outputs, shown, key)
     return _judged(loaded, values, (*applied.problems, *_of_nodes(verdict)), index)
 
 
@@ -107,7 +112,30 @@ def job_call(loaded: Loaded, ready: Ready) -> JobCall:
         version=endpoint.version.number,
         inputs=ready.inputs,
         outputs={each.node_id: each.name for each in loaded.interface.outputs},
+        reuse_key=ready.reuse_key,
     )
+
+
+def _reuse_key(
+    call: Call,
+    loaded: Loaded,
+    verdict: Verdict,
+    catalog: NodeCatalog,
+    given: tuple[Mapping[str, Any], Mapping[str, str]],
+) -> str | None:
+    """A digest of all that a result depends on: the prompt with files by content, and who may see it."""
+    values, contents = given
+    interface, prompt = loaded.interface, loaded.document.prompt
+    by_content = [
+        place for each in interface.file_inputs() if each.name in contents for place in each.places
+    ]
+    applied = apply(prompt, {**values, **contents}, interface).prompt
+    if why_not_repeatable(applied, verdict.outputs, catalog, by_content) is not None:
+        return None
+    deployment = call.target.deployment
+    scope = [deployment.id, deployment.revision.id, call.principal]
+    document = msgspec.json.encode([applied, verdict.outputs, scope], order="deterministic")
+    return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
 def _judged(

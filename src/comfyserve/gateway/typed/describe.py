@@ -38,5 +38,10 @@ def endpoint_model(call: Call, loaded: Loaded) -> EndpointModel:
         reuse=loaded.document.reuse,
         inputs=[EndpointInput.model_validate(each) for each in written["inputs"]],
         outputs=[EndpointOutput.model_validate(each) for each in written["outputs"]],
-        urls={"run": base, "jobs": f"{call.links.prefix}/jobs?endpoint={loaded.endpoint.name}"},
+        urls={
+            "run": base,
+            "batch": f"{base}/batch",
+            "openapi": f"{base}/openapi.json",
+            "jobs": f"{call.links.prefix}/jobs?endpoint={loaded.endpoint.name}",
+        },
     )

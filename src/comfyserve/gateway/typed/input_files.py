@@ -53,6 +53,7 @@ class Resolved:
 
     name: str
     asset_id: str | None
+    digest: str | None
 
 
 async def resolve_file(
@@ -96,13 +97,13 @@ async def _resolve(
         asset = await find_asset(call, value)
         if asset is None:
             raise Unusable(f"there is no asset '{value}'", "Upload it again.")
-        return Resolved(await lay_down(call, asset), asset.id)
+        return Resolved(await lay_down(call, asset), asset.id, asset.digest)
     files = catalog.input_files or frozenset()
     if not exists(value, files):
         nearest = Nearest().of(value, files)
         hint = f"Did you mean '{nearest[0]}'?" if nearest else ""
         raise Unusable(f"there is no file '{value[:100]}' in the input directory", hint, nearest)
-    return Resolved(value, None)
+    return Resolved(value, None, None)
 
 
 async def _from_data(call: Call, each: InterfaceInput, value: str) -> Resolved:
@@ -158,7 +159,8 @@ async def _keep(
         ),
         call.now,
     )
-    return Resolved(await lay_down(call, referenced.asset), referenced.asset.id)
+    asset = referenced.asset
+    return Resolved(await lay_down(call, asset), asset.id, asset.digest)
 
 
 def _file_name(each: InterfaceInput, head: bytes, name: str) -> str:

@@ -9,6 +9,9 @@ from comfyserve.domain.story import Stage
 from comfyserve.domain.usage import Receipt
 from comfyserve.gateway.models import Time
 
+MOST_CALLS = 1000
+"""Calls that one batch can have."""
+
 OutputKind = Literal["image", "video", "audio", "text", "model", "file"]
 
 
@@ -114,6 +117,38 @@ class JobPage(_Model):
     """One page of jobs, newest first."""
 
     jobs: list[JobRow]
+    next_cursor: str | None
+
+
+class BatchUrls(_Model):
+    """Where the rest of a batch is, from the host's root."""
+
+    self: str
+    jobs: str
+    outputs: str
+    cancel: str
+
+
+class BatchModel(_Model):
+    """Many calls as one thing."""
+
+    id: str
+    endpoint: str
+    version: int
+    size: int
+    state: Literal["running", "done"]
+    counts: dict[str, int] = Field(description="How many jobs are in each state.")
+    progress: float = Field(description="0 to 1: the share of jobs that have ended.")
+    labels: dict[str, str]
+    created_at: Time
+    finished_at: Time | None
+    urls: BatchUrls
+
+
+class BatchPage(_Model):
+    """One page of batches, newest first."""
+
+    batches: list[BatchModel]
     next_cursor: str | None
 
 

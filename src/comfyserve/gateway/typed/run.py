@@ -21,6 +21,7 @@ from comfyserve.gateway.typed.calls import (
 from comfyserve.gateway.typed.endpoints import Loaded, find_endpoint, load
 from comfyserve.gateway.typed.options import Options, read_options
 from comfyserve.gateway.typed.sent import Sent, received
+from comfyserve.runtime.history import reused_entry
 from comfyserve.store.jobs import NewJob
 from comfyserve.store.keys import UsedKey
 
@@ -84,7 +85,22 @@ async def _accepted(call: Call, loaded: Loaded, options: Options, sent: Sent) ->
     new = replace(new_job(call, loaded, ready, options.labels), webhook=options.webhook)
     if key is not None:
         new = replace(new, idempotency_key=key.key, request_digest=digest)
+    if loaded.document.reuse if options.reuse is None else options.reuse:
+        ended = await _reused(call, new)
+        if ended is not None:
+            return ended
     enqueued = await jobs.enqueue(new, call.now)
     if not enqueued.is_replay:
         call.gateway.runtime.accepted(enqueued.job)
     return enqueued.job
+
+
+async def _reused(call: Call, new: NewJob) -> Job | None:
+    """A job that has ended at once, with what an equal call of this caller made; None if it has to run."""
+    key = None if new.call is None else new.call.reuse_key
+    if key is None:
+        return None
+    ended = await call.gateway.store.reuse.finish(new, key, reused_entry, call.now)
+    if ended is not None:
+        call.gateway.runtime.accepted(ended)
+    return ended
