@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bench.floods import accepts, histories
 from bench.idling import idle
+from bench.playground import playground
 from bench.processes import EngineUnderTest
 from bench.rows import Measure, Row
 from bench.scaling import efficiency
@@ -35,9 +36,10 @@ TOPICS: dict[str, Measure] = {
     "idle": idle,
     "efficiency": efficiency,
     "workflows": workflows,
+    "playground": playground,
 }
 # Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"efficiency", "idle", "workflows"}
+EMBEDDED_ONLY = {"efficiency", "idle", "playground", "workflows"}
 _TOPIC_TIMEOUT_S = 180.0
 
 

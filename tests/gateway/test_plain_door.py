@@ -55,6 +55,11 @@ def test_a_request_arrives_as_it_was_sent(door: Plain) -> None:
     assert door.replica_ids()[0] in receipt
 
 
+def test_its_pages_are_its_own(door: Plain) -> None:
+    seen = door.call("GET", "/run/paint", headers={"Accept": "text/html"}).json
+    assert seen["path"] == "/run/paint"
+
+
 def test_hop_by_hop_and_forged_headers_do_not_pass(door: Plain) -> None:
     forged = {
         "Connection": "close, X-Secret-Hop",
