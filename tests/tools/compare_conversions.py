@@ -12,7 +12,8 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -51,33 +52,50 @@ def _mutants(pairs: list[Pair], seed: int) -> Iterator[tuple[str, Any]]:
             yield f"{pair.name} {changes}", workflow
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One mutant: what the editor made of it, `None` where it cannot, and where ours differs."""
+
+    name: str
+    workflow: Any
+    theirs: Any
+    differences: list[str]
+
+
+def compared(flavour: Flavour, frontend: Path, seed: int) -> Generator[Compared, None, None]:
+    """Go through mutants without an end, each as the editor converts it and as we do."""
+    catalog, pairs = corpus(corpora(), flavour, "pairs")
+    info = gzip.decompress((corpora() / f"object_info-{_SERVERS[flavour]}.json.gz").read_bytes())
+    installation, port = find_installations()[0], two_free_ports()[0]
+    with (
+        tempfile.TemporaryDirectory() as base,
+        editor(installation, frontend, info.decode(), Path(base), port) as browser,
+    ):
+        for name, workflow in _mutants([*pairs, *committed(flavour)[1]], seed):
+            theirs = browser.convert(workflow)
+            pair = Pair(name, workflow, theirs)
+            found = [] if theirs is None else differences(pair, catalog, flavour)
+            yield Compared(name, workflow, theirs, found)
+
+
 def main() -> None:
     """Compare so many mutants."""
     flavour, frontend = Flavour(sys.argv[1]), Path(sys.argv[2])
     seed, count = int(sys.argv[3]), int(sys.argv[4])
-    catalog, pairs = corpus(corpora(), flavour, "pairs")
-    info = gzip.decompress((corpora() / f"object_info-{_SERVERS[flavour]}.json.gz").read_bytes())
     score: Counter[str] = Counter()
-    mutants = _mutants([*pairs, *committed(flavour)[1]], seed)
-    with (
-        tempfile.TemporaryDirectory() as base,
-        Path("differences.jsonl").open("w") as kept,
-        editor(
-            find_installations()[0], frontend, info.decode(), Path(base), two_free_ports()[0]
-        ) as browser,
-    ):
-        while score["equal"] + score["different"] < count:
-            name, workflow = next(mutants)
-            theirs = browser.convert(workflow)
-            if theirs is None:
+    with Path("differences.jsonl").open("w") as kept:
+        for each in compared(flavour, frontend, seed):
+            if each.theirs is None:
                 score["not convertible in the editor"] += 1
                 continue
-            pair = Pair(name, workflow, theirs)
-            found = differences(pair, catalog, flavour)
-            score["different" if found else "equal"] += 1
-            if found:
-                kept.write(json.dumps({"name": name, "ui": workflow, "api": theirs}) + "\n")
-                sys.stdout.writelines([f"{name}\n", *(f"  {line[:300]}\n" for line in found[:5])])
+            score["different" if each.differences else "equal"] += 1
+            if each.differences:
+                entry = {"name": each.name, "ui": each.workflow, "api": each.theirs}
+                kept.write(json.dumps(entry) + "\n")
+                lines = (f"  {line[:300]}\n" for line in each.differences[:5])
+                sys.stdout.writelines([f"{each.name}\n", *lines])
+            if score["equal"] + score["different"] == count:
+                break
     sys.stdout.write(f"frontend {flavour}, seed {seed}: {dict(score)}\n")
     sys.exit(bool(score["different"]))
 

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -32,7 +33,28 @@ _CONVERT: Final = """async (workflow) => {
     return JSON.stringify({error: String(error)});
   }
 }"""
-_IS_READY: Final = "() => (window.app ?? window.comfyAPI?.app?.app)?.graph?._nodes?.length > 0"
+_IS_READY: Final = "() => Boolean((window.app ?? window.comfyAPI?.app?.app)?.graph)"
+_IDS: Final = (
+    "() => (window.app ?? window.comfyAPI.app.app).graph._nodes.map((node) => String(node.id))"
+)
+_FIRST: Final = {"nodes": [{"id": 77, "type": "EmptyImage"}], "links": [], "version": 0.4}
+_QUIET_S: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """The frontend that came with an installation."""
+
+    version: str
+    static: Path
+
+
+def frontend_of(installation: Installation) -> Frontend:
+    """Find it among the packages of the installation's Python."""
+    packages = installation.python.parents[1] / "lib"
+    static = next(packages.glob("python3*/site-packages/comfyui_frontend_package/static"))
+    about = next(static.parents[1].glob("comfyui_frontend_package-*.dist-info"))
+    return Frontend(about.name.split("-")[1].removesuffix(".dist"), static)
 
 
 class Editor:
@@ -62,11 +84,20 @@ def editor(
             lambda route: route.fulfill(body=object_info, content_type="application/json"),
         )
         page.goto(url)
-        # The default graph: until it is loaded, it may take the place of what is asked for.
         page.wait_for_function(_IS_READY, timeout=_START_S * 1000)
-        page.wait_for_timeout(3000)
+        _settle(page)
         yield Editor(page)
         browser.close()
+
+
+def _settle(page: Page) -> None:
+    """Wait until the page has opened what it opens by itself, in place of what is asked for."""
+    seconds = 0
+    while seconds < _QUIET_S:
+        if seconds == 0:
+            page.evaluate(_CONVERT, _FIRST)
+        page.wait_for_timeout(1000)
+        seconds = seconds + 1 if page.evaluate(_IDS) == ["77"] else 0
 
 
 def _only_local(route: Route, url: str) -> None:
