@@ -11,7 +11,7 @@ HINT_KEY = "comfyserve"
 _MAX_DEPTH = 60
 _MAX_ITEMS = 20_000
 _MAX_NODES = 2_000
-_MAX_OUTPUTS = 1_000
+_MAX_OUTPUTS = 200
 
 
 class Severity(StrEnum):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from comfyserve.workflow.bounds import MAX_NODES, too_large
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.hints import Hinter, summary
 from comfyserve.workflow.problems import Code, NodeProblems, Problem, error_body, node_errors
@@ -22,7 +23,7 @@ from comfyserve.workflow.replace_classes import (
     replace_classes,
 )
 from comfyserve.workflow.specs import NodeClass
-from comfyserve.workflow.walk import Walk
+from comfyserve.workflow.walk import MAX_FAULTY, NodeResult, TooManyFaults, Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,11 @@ def validate(
     """Judge a prompt as ComfyUI would.
 
     `partial_execution_targets`: run only these output nodes (a list of ids, as ComfyUI takes it).
+    Beyond `MAX_NODES`, or with more than `MAX_FAULTY` nodes wrong, it is refused as a whole.
     """
     hinter = Hinter(catalog)
+    if isinstance(prompt, Mapping) and len(prompt) > MAX_NODES:
+        return Verdict(ok=False, prompt=prompt, error=too_large(f"{len(prompt)} nodes"))
     try:
         nodes = _nodes(prompt, catalog)
         classes, outputs = _survey(nodes, catalog, partial_execution_targets)
@@ -113,8 +117,13 @@ def _judge(
     failures: list[str] = []
     blamed: list[NodeProblems] = []
     looked_at = 0
+    is_hopeless = False
     for output in outputs:
-        result = walk.visit(output)
+        try:
+            result = walk.visit(output)
+        except TooManyFaults:
+            is_hopeless = True
+            result = NodeResult(is_valid=False)
         if result.is_valid:
             good.append(output)
             continue
@@ -127,6 +136,10 @@ def _judge(
                 blamed.append(NodeProblems(node_id, class_type, found, failed, len(failed)))
         looked_at = len(walk.order)
         failed.append(output)
+        if is_hopeless:
+            good = []
+            failures.append(f"more than {MAX_FAULTY} nodes are wrong: the rest was not looked at")
+            break
     prompt = _coerced(nodes, walk.coerced)
     explained = tuple(hinter.explain_node(node, nodes) for node in blamed)
     error = None

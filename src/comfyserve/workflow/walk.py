@@ -20,6 +20,8 @@ ENGINE_ERRORS = (
     RecursionError,
 )
 """What ComfyUI runs into on odd input, and reports as an exception during validation."""
+MAX_FAULTY = 2_000
+"""Nodes with problems of their own that a walk collects before it gives up."""
 MAX_DEPTH = 980
 """Nodes in a row that ComfyUI's recursive walk survives, within a few dozen."""
 _LONG_CYCLE = 200
@@ -31,6 +33,13 @@ class NodeResult:
 
     is_valid: bool
     problems: tuple[Problem, ...] = ()
+
+
+_VALID = NodeResult(is_valid=True)
+
+
+class TooManyFaults(Exception):
+    """So much is wrong that the rest is not looked at."""
 
 
 _Visit = Generator[str, NodeResult, NodeResult]
@@ -60,9 +69,10 @@ class Walk:
         self._rules = catalog.rules
         self._classes = classes
         self._checks: dict[str, Check | None] = {}
+        self._faulty = 0
 
     def visit(self, output_id: str) -> NodeResult:
-        """Look at an output and all that it needs."""
+        """Look at an output and all that it needs. Raises TooManyFaults."""
         if output_id not in self.results:
             try:
                 self._climb(output_id)
@@ -71,9 +81,13 @@ class Walk:
         return self.results[output_id]
 
     def _keep(self, node_id: str, result: NodeResult) -> NodeResult:
-        if node_id not in self.results:
-            self.order.append(node_id)
+        is_new = node_id not in self.results
         self.results[node_id] = result
+        if is_new:
+            self.order.append(node_id)
+            self._faulty += bool(result.problems)
+            if self._faulty > MAX_FAULTY:
+                raise TooManyFaults
         return result
 
     def _climb(self, output_id: str) -> None:
@@ -157,6 +171,8 @@ class Walk:
             self.coerced[node_id] = dict(node.values)
         if node.check is not None:
             node.problems += self._own_check(node, node.check)
+        if node.is_valid and not node.problems:
+            return _VALID
         return NodeResult(node.is_valid and not node.problems, tuple(node.problems))
 
     def _open(self, node_id: str) -> "_Node":

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.workflow.catalogs import INFO, catalog
 
+from comfyserve.workflow.bounds import MAX_NODES
 from comfyserve.workflow.problems import Code
 from comfyserve.workflow.validate import validate
-from comfyserve.workflow.walk import MAX_DEPTH
+from comfyserve.workflow.walk import MAX_DEPTH, MAX_FAULTY
 
 _SCALARS = (
     st.none()
@@ -179,6 +180,51 @@ def test_absurd_sizes_get_an_answer_that_is_not_absurd(
     assert len(json.dumps(verdict.to_comfy())) < 60_000_000
     assert len(verdict.warnings) <= 100
     assert sum(bool(problem.hint) for problem in verdict.problems) <= 1001
+
+
+@pytest.mark.parametrize("version", ["0.3.64", "0.26.0"])
+def test_with_thousands_of_wrong_nodes_the_rest_is_not_looked_at(version: str) -> None:
+    good = {"source": _EMPTY, "fine": _save("source")}
+    verdict = validate({**good, **_bad_outputs()}, catalog(version))
+    assert not verdict.ok
+    assert verdict.outputs == ()
+    assert MAX_FAULTY < len(verdict.node_problems) <= MAX_FAULTY + 1
+    error = verdict.to_comfy()["error"]
+    assert error["type"] == "prompt_outputs_failed_validation"
+    assert "the rest was not looked at" in (verdict.error.details if verdict.error else "")
+    few = dict(list(_bad_outputs().items())[: MAX_FAULTY - 1])
+    assert validate({**good, **few}, catalog(version)).outputs == ("fine",)
+
+
+@pytest.mark.parametrize("version", ["0.3.64", "0.26.0"])
+def test_one_output_can_have_too_many_wrong_nodes_behind_it(version: str) -> None:
+    wide = {
+        "class_type": "ImageBlend",
+        "inputs": {"image1": ["a", 0], "image2": ["b", 0]},
+    }
+    depth = 13
+    nodes = {
+        f"{level}.{at}": {
+            **wide,
+            "inputs": {
+                "image1": [f"{level + 1}.{2 * at}", 0], "image2": [f"{level + 1}.{2 * at + 1}", 0]
+            },
+        }
+        for level in range(depth)
+        for at in range(2**level)
+    }  # fmt: skip
+    leaves = {f"{depth}.{at}": {"class_type": "EmptyImage", "inputs": {}} for at in range(2**depth)}
+    verdict = validate({**nodes, **leaves, "out": _save("0.0")}, catalog(version))
+    assert not verdict.ok
+    assert len(verdict.node_problems) <= MAX_FAULTY + 1
+
+
+def test_a_prompt_of_too_many_nodes_is_refused_at_once() -> None:
+    prompt = {str(at): _EMPTY for at in range(MAX_NODES + 1)}
+    verdict = validate(prompt, catalog("0.26.0"))
+    assert verdict.error is not None
+    assert verdict.error.code is Code.WORKFLOW_TOO_LARGE
+    assert verdict.to_comfy()["node_errors"] == {}
 
 
 @pytest.mark.parametrize("version", ["0.3.64", "0.26.0"])
