@@ -37,6 +37,13 @@ def make_id(prefix: Prefix, entropy: bytes) -> str:
     return f"{prefix}_{''.join(letters)}"
 
 
+def make_uuid(entropy: bytes) -> str:
+    """A lowercase UUID (version 4) made of 16 random bytes, several times as fast as `uuid4`."""
+    digits = entropy.hex()
+    variant = "89ab"[entropy[8] >> 6]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+
+
 def is_canonical_uuid(text: str) -> bool:
     """Whether `text` is a lowercase, hyphenated UUID: the only prompt id that every ComfyUI takes."""
     return _CANONICAL_UUID.fullmatch(text) is not None

@@ -8,6 +8,7 @@ from comfyserve.gateway.context import gateway_of
 
 HEADER = "x-comfyserve-webhook"
 EVENTS_HEADER = "x-comfyserve-webhook-events"
+_MARK = HEADER.encode()
 
 
 def read_webhook(request: Request) -> NewWebhook | None:
@@ -15,6 +16,9 @@ def read_webhook(request: Request) -> NewWebhook | None:
 
     Raises UrlRefused and InvalidInput before anything is stored.
     """
+    scope = request.scope
+    if not scope["query_string"] and not any(key.startswith(_MARK) for key, _ in scope["headers"]):
+        return None
     query, headers = request.query_params, request.headers
     url = query.get("webhook") or headers.get(HEADER)
     events = query.get("webhook_events") or headers.get(EVENTS_HEADER) or ""

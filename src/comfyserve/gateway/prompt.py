@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from comfyserve.domain.errors import Conflict, InvalidInput
-from comfyserve.domain.ids import is_canonical_uuid
+from comfyserve.domain.ids import is_canonical_uuid, make_uuid
 from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
@@ -182,7 +183,7 @@ def read_submission(sent: object, target: Target, now: float) -> Submission:
 def _prompt_id(given: object, target: Target) -> str:
     """The client's choice as its ComfyUI would take it, else a fresh one."""
     if given is None:
-        return str(uuid.uuid4())
+        return make_uuid(secrets.token_bytes(16))
     if target.version >= NEWER and not (isinstance(given, str) and is_canonical_uuid(given)):
         raise InvalidInput(
             "prompt_id must be a lowercase UUID (8-4-4-4-12 hexadecimal digits), or left out",

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, Final, TypeGuard
 
 _MAX_WRAPPERS: Final = 6
+_BESIDE: Final = frozenset({"workflow", "extra_data", "extra_pnginfo", "extra"})
+"""Where a UI workflow can stand beside a prompt."""
 
 
 class Format(StrEnum):
@@ -55,7 +57,7 @@ def recognise(body: object) -> Recognised | None:
 
 
 def _wrapped(body: Mapping[str, Any]) -> Recognised | None:
-    beside = next(_workflows(body), None)
+    beside = None if _BESIDE.isdisjoint(body) else next(_workflows(body), None)
     prompt = _unwrapped(body.get("prompt"))
     if is_ui(prompt):
         return _ui(prompt)

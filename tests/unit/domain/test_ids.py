@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfyserve.domain.ids import ENTROPY_BYTES, Prefix, is_canonical_uuid, make_id
+from comfyserve.domain.ids import ENTROPY_BYTES, Prefix, is_canonical_uuid, make_id, make_uuid
 
 ENTROPY = st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES)
 
@@ -31,6 +31,14 @@ def test_ids_differ_where_their_entropy_does(one: bytes, other: bytes) -> None:
 def test_too_little_entropy_is_refused() -> None:
     with pytest.raises(ValueError, match="13 bytes"):
         make_id(Prefix.REPLICA, b"x" * (ENTROPY_BYTES - 1))
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_made_uuid_is_one_of_version_4(entropy: bytes) -> None:
+    made = make_uuid(entropy)
+    assert is_canonical_uuid(made)
+    assert uuid.UUID(made).version == 4
+    assert uuid.UUID(made).variant == uuid.RFC_4122
 
 
 @given(st.uuids())
