@@ -27,6 +27,7 @@ from comfyserve.runtime.bus import Bus
 from comfyserve.runtime.courier import Courier
 from comfyserve.runtime.deploy import Deployer
 from comfyserve.runtime.gpus import ask_inventory, visible
+from comfyserve.runtime.image_records import ImageRecorder
 from comfyserve.runtime.launchers.local import LocalLauncher
 from comfyserve.runtime.outside import Outside
 from comfyserve.runtime.runtime import Runtime
@@ -133,15 +134,16 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         listeners = await stack.enter_async_context(Listeners(settings.host))
         budgets = Budgets(store.budgets, store.usage, clock)
         await budgets.start()
+        deployer = Deployer(runtime)
+        host = BuildHost(os.environ, bool(inventory.gpus))
+        recorder = ImageRecorder(runtime, deployer)
         builds = await stack.enter_async_context(
-            make_builds(
-                store, outside, settings, clock, BuildHost(os.environ, bool(inventory.gpus))
-            )
+            make_builds(store, outside, settings, clock, host, recorder)
         )
         gateway = Gateway(
             store=store,
             runtime=runtime,
-            deployer=Deployer(runtime),
+            deployer=deployer,
             bus=bus,
             clock=clock,
             settings=settings,

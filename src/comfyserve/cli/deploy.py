@@ -1,6 +1,8 @@
 """`deploy`: create a deployment, or give it a new revision."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -35,6 +37,19 @@ _SLACK_S = 120.0
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="The ComfyUI installation: the directory that holds main.py.",
+)
+@option(
+    "--image",
+    metavar="IMAGE",
+    help="Build this image and deploy it: FILE.py:NAME, spec.json, or the digest of a built one.",
+)
+@option(
+    "--check",
+    "checks",
+    metavar="WORKFLOW",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Deploy only if this workflow can run: its classes import, its models are there. Repeatable.",
 )
 @option(
     "--python",
@@ -159,7 +174,7 @@ def deploy(client: Client, order: Order) -> None:
         return
     if order.as_name is not None:
         raise click.UsageError("--name goes with code: deploy api.py:handler --name NAME")
-    spec = make_spec(order)
+    spec = make_spec(_with_built(order))
     start_s = order.start_timeout or _DEFAULTS.timeouts.start_s
     with render.busy(f"deploying {order.name}: starting its engine once"):
         answer = client.deploy(order.name, spec, start_s + _SLACK_S)
@@ -175,6 +190,20 @@ def deploy(client: Client, order: Order) -> None:
     engine = f"{deployed.engine} {deployed.engine_version}".strip()
     render.say_table(render.facts((("engine", engine), ("node classes", str(classes)))))
     render.emit(deployed.url)
+
+
+def _with_built(order: Order) -> Order:
+    """The order with its image built; what it names by its digest is taken as it is."""
+    if order.image is None or re.fullmatch(r"[0-9a-f]{64}", order.image):
+        return order
+    make_spec(order)  # What is wrong with it is said before anything is built.
+    # Here, not at the top: it loads the user's code.
+    from comfyserve.cli.building import Wish, build_now
+
+    given = click.get_current_context().params
+    server = {"url": given["url"], "token": given["token"]}
+    built = build_now(Wish(order.image, quiet=order.as_json), server)
+    return replace(order, image=str(built["digest"]))
 
 
 def _unsaid(order: Order, deployed: Deployment) -> Iterator[str]:

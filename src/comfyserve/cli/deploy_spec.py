@@ -1,5 +1,6 @@
 """From the options of `deploy` to the spec that is sent."""
 
+import base64
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from comfyserve.cli.options import pairs
+from comfyserve.domain.errors import NotFound
 from comfyserve.domain.spec import EngineKind
 
 
@@ -20,6 +22,8 @@ class Order:
     as_name: str | None
     engine: str | None
     comfyui_dir: Path | None
+    image: str | None
+    checks: tuple[Path, ...]
     python: str | None
     cpu: bool
     gpu: str | None
@@ -67,20 +71,28 @@ def make_spec(order: Order) -> dict[str, Any]:
         "allow_routes": list(order.allow_routes),
         "secrets": list(dict.fromkeys(order.secrets)),
         "volumes": [_volume(text) for text in order.volumes],
+        "checks": [_check(path) for path in order.checks],
     }
     return {key: value for key, value in spec.items() if value not in ({}, [], None)}
 
 
 def _engine(order: Order) -> dict[str, Any]:
-    if order.engine is None and order.comfyui_dir is None:
-        raise click.UsageError("say what to run: --comfyui-dir DIR, or --engine embedded")
+    if order.engine is None and order.comfyui_dir is None and order.image is None:
+        raise click.UsageError(
+            "say what to run: --comfyui-dir DIR, --image FILE.py:NAME, or --engine embedded"
+        )
     kind = EngineKind(order.engine or EngineKind.COMFYUI)
-    if kind is EngineKind.COMFYUI and order.comfyui_dir is None:
-        raise click.UsageError("--engine comfyui needs --comfyui-dir DIR")
-    if kind is EngineKind.EMBEDDED and (order.comfyui_dir or order.python):
-        raise click.UsageError("--engine embedded goes without --comfyui-dir and --python")
+    if kind is EngineKind.COMFYUI and order.comfyui_dir is None and order.image is None:
+        raise click.UsageError("--engine comfyui needs --comfyui-dir DIR or --image FILE.py:NAME")
+    if kind is EngineKind.EMBEDDED and (order.comfyui_dir or order.python or order.image):
+        raise click.UsageError("--engine embedded goes without --comfyui-dir, --python and --image")
+    if order.image and (order.comfyui_dir or order.python):
+        raise click.UsageError(
+            "--image brings its own ComfyUI: leave out --comfyui-dir and --python"
+        )
     return _given(
         kind=kind.value,
+        image=order.image,
         comfyui_dir=None if order.comfyui_dir is None else _absolute(order.comfyui_dir),
         python=None if order.python is None else _interpreter(order.python),
         args=list(order.args) or None,
@@ -107,6 +119,14 @@ def _interpreter(text: str) -> str:
     if "/" in text or text.startswith("~"):
         return _absolute(Path(text))
     return shutil.which(text) or text
+
+
+def _check(path: Path) -> dict[str, str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NotFound(f"--check: '{path}' cannot be read: {error.strerror}") from error
+    return {"name": path.name, "data": base64.b64encode(data).decode()}
 
 
 def _volume(text: str) -> dict[str, str]:

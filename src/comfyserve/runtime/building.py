@@ -9,7 +9,7 @@ from comfyserve.build.bench import Supplies
 from comfyserve.build.builder import Builder, Limits
 from comfyserve.build.models import ModelStore
 from comfyserve.clock import Clock
-from comfyserve.runtime.builds import Builds, Recorder, records_nothing
+from comfyserve.runtime.builds import Builds, Recorder
 from comfyserve.runtime.downloads import GuardedFetcher
 from comfyserve.runtime.outside import Outside
 from comfyserve.settings import Settings
@@ -33,7 +33,7 @@ def make_builds(
     settings: Settings,
     clock: Clock,
     host: BuildHost,
-    record: Recorder = records_nothing,
+    recorder: Recorder,
 ) -> Builds:
     """The builds of a home, not open yet."""
     artifacts = Artifacts(settings.home_path / "builds")
@@ -50,7 +50,7 @@ def make_builds(
     )
     limits = Limits(settings.build_step_timeout_s, derive_key(store.signing_key, "build secrets"))
     builder = Builder(artifacts, supplies, limits, host.environ)
-    return Builds(store, builder, artifacts, settings, clock, record)
+    return Builds(store, builder, artifacts, settings, clock, recorder)
 
 
 def torch_backend(setting: str, *, has_gpu: bool) -> str:

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -44,13 +44,12 @@ class Recorded:
     import_times: Mapping[str, float] = field(default_factory=dict)
 
 
-Recorder = Callable[[Artifact, BuildLog], Awaitable[Recorded]]
-"""Starts an image once and keeps what its engine says. Raises DeployFailed."""
+class Recorder(Protocol):
+    """Starts an image once and keeps what its engine says."""
 
-
-async def records_nothing(_: Artifact, __: BuildLog) -> Recorded:
-    """For a server that cannot start engines."""
-    return Recorded()
+    async def record(self, artifact: Artifact, log: BuildLog, *, is_new: bool) -> Recorded:
+        """Record an image, again if it `is_new`. Raises DeployFailed."""
+        ...
 
 
 class _UnderWay:
@@ -82,14 +81,14 @@ class Builds:
         artifacts: Artifacts,
         settings: Settings,
         clock: Clock,
-        record: Recorder = records_nothing,
+        recorder: Recorder,
     ) -> None:
         self.artifacts = artifacts
         self._store = store
         self._builder = builder
         self._settings = settings
         self._clock = clock
-        self._record = record
+        self._recorder = recorder
         self._scope = TaskScope("builds")
         self._under_way: dict[str, _UnderWay] = {}
         self._by_digest: dict[str, Build] = {}
@@ -235,7 +234,8 @@ class Builds:
         )
         artifact = await self._builder.build(order)
         await self._evict_models(artifact.digest)
-        recorded = await self._record(artifact, build_log)
+        is_new = artifact.workspace.parent.name == build.id
+        recorded = await self._recorder.record(artifact, build_log, is_new=is_new)
         return BuildResult(
             size_bytes=artifact.size_bytes,
             lock=artifact.lock,

@@ -19,6 +19,7 @@ from comfyserve.runtime.engines import (
     from_image,
     is_any_server,
 )
+from comfyserve.runtime.gate import CheckFile, pass_gate
 from comfyserve.runtime.inputs import check_inputs_schema
 from comfyserve.runtime.plain_engines import exposure, with_comfyui
 from comfyserve.runtime.runtime import Runtime, new_id
@@ -61,37 +62,48 @@ class Deployer:
             )
         return found
 
-    async def deploy(self, name: str, spec: DeploymentSpec) -> Deployed:
+    async def deploy(
+        self, name: str, spec: DeploymentSpec, checks: Sequence[CheckFile] = ()
+    ) -> Deployed:
         """Create the deployment, or give it a new revision. Refused if its engine cannot start.
+
+        Each of `checks` must be able to run on it. The engine is not started for an image that was
+        started when it was built, unless a replica is wanted at once.
 
         What was deployed before serves until a replica of the new revision is ready. Raises
         InvalidInput, Conflict (a deploy of this name is under way) and DeployFailed.
         """
         check_name(name)
         async with self._alone(name):
-            spec = await self._settle(spec)
+            asked, spec = spec, await self._settle(spec)
             store, now = self._runtime.parts.store, self._runtime.parts.clock.now()
             home = self._runtime.parts.settings.home_path
             await prepare_volumes(store, home, spec, now)
             existing = await store.deployments.by_name(name)
             candidate = _candidate(name, spec, existing, now)
-            async with self._runtime.recording(candidate) as supervisor:
-                seen = await self._see(candidate, supervisor)
-                deployment = replace(candidate, revision=await self._stored(candidate, seen))
-                await self._check_switch(existing, deployment)
-                if existing is None:
-                    await store.deployments.create(deployment)
-                    successor = supervisor if spec.scaling.min_replicas else None
-                    self._runtime.opened(deployment, successor)
-                else:
-                    await store.deployments.set_state(deployment.id, DeploymentState.ACTIVE, now)
-                    deployment = await store.deployments.add_revision(
-                        deployment.id, deployment.revision, now
-                    )
-                    self._switch(deployment, supervisor)
+            seen = await self._recorded(asked, existing)
+            if seen is not None:
+                await pass_gate(seen.snapshot, checks)
+                deployment = await self._commit(existing, candidate, seen, None)
+            else:
+                async with self._runtime.recording(candidate) as supervisor:
+                    seen = await self._see(candidate, supervisor)
+                    await pass_gate(seen.snapshot, checks)
+                    deployment = await self._commit(existing, candidate, seen, supervisor)
             number = deployment.revision.number
             log.info("Deployed.", event_key="deployed", deployment=name, revision=number)
             return Deployed(deployment, seen.warnings)
+
+    async def look(self, name: str, spec: DeploymentSpec) -> "Look":
+        """Start a ComfyUI once, for no deployment; what it says of itself. Raises DeployFailed."""
+        spec = await self._settle(spec)
+        candidate = _candidate(name, spec, None, self._runtime.parts.clock.now())
+        async with self._runtime.recording(candidate) as supervisor:
+            seen = await self._see(candidate, supervisor)
+            lines = await self._log(supervisor.id)
+        if seen.snapshot is None:
+            raise DeployFailed("what was started is no ComfyUI", log_tail=lines[-40:])
+        return Look(candidate.id, seen.snapshot, seen.warnings, tuple(lines))
 
     async def rollback(self, name: str, number: int | None = None) -> Deployment:
         """Make an earlier revision (None: the one before the current) the current one again.
@@ -173,7 +185,43 @@ class Deployer:
             )
             await self._runtime.closed(deployment)
 
-    def _switch(self, deployment: Deployment, supervisor: Supervisor) -> None:
+    async def _commit(
+        self,
+        existing: Deployment | None,
+        candidate: Deployment,
+        seen: "_Seen",
+        supervisor: Supervisor | None,
+    ) -> Deployment:
+        """Make it the current revision; `supervisor` is a ready replica of it, if one was started."""
+        store, now = self._runtime.parts.store, candidate.updated_at
+        deployment = replace(candidate, revision=await self._stored(candidate, seen))
+        await self._check_switch(existing, deployment)
+        if existing is None:
+            await store.deployments.create(deployment)
+            successor = supervisor if deployment.spec.scaling.min_replicas else None
+            self._runtime.opened(deployment, successor)
+            return deployment
+        await store.deployments.set_state(deployment.id, DeploymentState.ACTIVE, now)
+        deployment = await store.deployments.add_revision(deployment.id, deployment.revision, now)
+        self._switch(deployment, supervisor)
+        return deployment
+
+    async def _recorded(self, spec: DeploymentSpec, existing: Deployment | None) -> "_Seen | None":
+        """What was recorded when the image was built, if that holds for `spec` and is enough."""
+        engine = spec.engine
+        if engine.kind is not EngineKind.COMFYUI or engine.image is None:
+            return None
+        differs = engine.args or engine.env or engine.comfyui_dir or engine.python
+        if differs or spec.volumes or spec.secrets or spec.scaling.min_replicas:
+            return None
+        if existing is not None and self._runtime.fleet(existing.id).is_wanted:
+            return None
+        record = await self._runtime.parts.store.builds.recorded(engine.image)
+        if record is None:
+            return None
+        return _Seen(await self._runtime.snapshot(record.snapshot_digest), record.warnings)
+
+    def _switch(self, deployment: Deployment, supervisor: Supervisor | None) -> None:
         """From now on the new revision serves: by this replica, if one is wanted just now."""
         is_wanted = self._runtime.fleet(deployment.id).is_wanted
         self._runtime.updated(deployment, supervisor if is_wanted else None)
@@ -288,6 +336,16 @@ def gone(name: str) -> Gone:
         f"deployment '{name[:80]}' was terminated, for good; deploy under this name to begin anew",
         code="deployment_gone",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a ComfyUI said of itself when it was started once."""
+
+    deployment_id: str
+    snapshot: Snapshot
+    warnings: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

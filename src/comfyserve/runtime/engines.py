@@ -3,7 +3,7 @@
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from comfyserve.runtime.volumes import paths_file, paths_option, volume_director
 from comfyserve.settings import Settings
 
 _IMPORT_FAILED = re.compile(r"\(IMPORT FAILED\):?\s*(?P<path>.+)$")
+_IMPORT_TIME = re.compile(
+    r"^\s*(?:\[[^\]]*\]\s*)?(?P<seconds>\d+(?:\.\d+)?) seconds(?: \(IMPORT FAILED\))?: (?P<path>\S.*)$"
+)
 _NO_MODULE = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '(?P<name>[\w.]+)'")
 _NOTHING = Surroundings()
 _VENV_PYTHONS = ("venv/bin/python", ".venv/bin/python", "../venv/bin/python", "../.venv/bin/python")
@@ -203,3 +206,10 @@ def failed_imports(log: Sequence[str]) -> tuple[str, ...]:
     """Custom nodes that ComfyUI could not import, by its own report at start."""
     found = (_IMPORT_FAILED.search(line) for line in log)
     return tuple(sorted({match["path"].strip() for match in found if match}))
+
+
+def import_times(log: Sequence[str]) -> Mapping[str, float]:
+    """Seconds that each custom node pack took to import, by ComfyUI's own report; slowest first."""
+    found = filter(None, map(_IMPORT_TIME.match, log))
+    times = {Path(match["path"].strip()).name: float(match["seconds"]) for match in found}
+    return dict(sorted(times.items(), key=lambda pair: -pair[1]))

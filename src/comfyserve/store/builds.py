@@ -1,6 +1,6 @@
 """Builds, and the answers that were recorded of built images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,8 @@ class ImageRecord:
     snapshot_digest: str
     engine_version: str
     recorded_at: float
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    import_times: Mapping[str, float] = field(default_factory=dict)
 
 
 class BuildStore:
@@ -121,6 +122,7 @@ class BuildStore:
             "engine_version": record.engine_version,
             "recorded_at": record.recorded_at,
             "warnings": encode_text(record.warnings),
+            "import_times": encode_text(record.import_times),
         }
         former = delete(image_record).where(image_record.c.digest == record.digest)
 
@@ -136,9 +138,13 @@ class BuildStore:
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             return None
-        warnings = msgspec.json.decode(row.warnings, type=tuple[str, ...])
         return ImageRecord(
-            row.digest, row.snapshot_digest, row.engine_version, row.recorded_at, warnings
+            digest=row.digest,
+            snapshot_digest=row.snapshot_digest,
+            engine_version=row.engine_version,
+            recorded_at=row.recorded_at,
+            warnings=msgspec.json.decode(row.warnings, type=tuple[str, ...]),
+            import_times=msgspec.json.decode(row.import_times, type=dict[str, float]),
         )
 
 

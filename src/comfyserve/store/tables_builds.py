@@ -30,4 +30,5 @@ image_record = Table(
     Column("engine_version", Text, nullable=False),
     Column("recorded_at", Double, nullable=False),
     Column("warnings", Text, nullable=False),
+    Column("import_times", Text, nullable=False),
 )

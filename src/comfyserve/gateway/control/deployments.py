@@ -6,11 +6,11 @@ from fastapi import APIRouter, Body, Request, Response
 
 from comfyserve.domain.deployment import DeploymentState
 from comfyserve.domain.errors import NotFound
-from comfyserve.domain.spec import DeploymentSpec
 from comfyserve.gateway import models as m
 from comfyserve.gateway.answers import raw_json
 from comfyserve.gateway.auth import ADMIN, READ, RUN
 from comfyserve.gateway.control.common import Caller, Parts, close_unused_ports, show_deployment
+from comfyserve.gateway.deploy_order import DeployOrder
 from comfyserve.gateway.logs import log_response
 
 router = APIRouter()
@@ -29,17 +29,21 @@ async def list_deployments(gateway: Parts, caller: Caller, request: Request) -> 
 @router.put("/deployments/{name}", tags=["deployments"], status_code=200)
 async def put_deployment(
     name: str,
-    spec: Annotated[DeploymentSpec, Body()],
+    order: Annotated[DeployOrder, Body()],
     gateway: Parts,
     caller: Caller,
     request: Request,
     response: Response,
 ) -> m.DeploymentModel:
-    """Create a deployment (201) or give it a new revision (200). Its engine is started once."""
+    """Create a deployment (201) or give it a new revision (200). Its engine is started once.
+
+    With `checks`, workflows that must be able to run on it, or nothing is deployed.
+    """
     caller.require(ADMIN)
+    spec = order.spec
     kept = next((d.spec.port for d in gateway.runtime.deployments if d.name == name), None)
     async with gateway.listeners.reserved(spec.port, kept=kept):
-        deployed = await gateway.deployer.deploy(name, spec)
+        deployed = await gateway.deployer.deploy(name, spec, order.files)
     await close_unused_ports(gateway)
     response.status_code = 201 if deployed.deployment.revision.number == 1 else 200
     shown = await show_deployment(gateway, deployed.deployment, request)

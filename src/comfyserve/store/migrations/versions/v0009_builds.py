@@ -32,5 +32,6 @@ def upgrade() -> None:
         sa.Column("engine_version", sa.Text(), nullable=False),
         sa.Column("recorded_at", sa.Double(), nullable=False),
         sa.Column("warnings", sa.Text(), nullable=False),
+        sa.Column("import_times", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_image_record")),
     )
