@@ -135,10 +135,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         budgets = Budgets(store.budgets, store.usage, clock)
         await budgets.start()
         deployer = Deployer(runtime)
-        host = BuildHost(os.environ, bool(inventory.gpus))
-        recorder = ImageRecorder(runtime, deployer)
         builds = await stack.enter_async_context(
-            make_builds(store, outside, settings, clock, host, recorder)
+            make_builds(
+                runtime.parts,
+                outside,
+                BuildHost(os.environ, bool(inventory.gpus)),
+                ImageRecorder(runtime, deployer),
+            )
         )
         gateway = Gateway(
             store=store,

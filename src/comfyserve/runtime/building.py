@@ -8,12 +8,10 @@ from comfyserve.build.artifacts import Artifacts
 from comfyserve.build.bench import Supplies
 from comfyserve.build.builder import Builder, Limits
 from comfyserve.build.models import ModelStore
-from comfyserve.clock import Clock
 from comfyserve.runtime.builds import Builds, Recorder
 from comfyserve.runtime.downloads import GuardedFetcher
 from comfyserve.runtime.outside import Outside
-from comfyserve.settings import Settings
-from comfyserve.store import Store
+from comfyserve.runtime.supervisor import Parts
 from comfyserve.store.sealing import derive_key
 
 _INDEX = "index"
@@ -27,15 +25,9 @@ class BuildHost:
     has_gpu: bool
 
 
-def make_builds(
-    store: Store,
-    outside: Outside,
-    settings: Settings,
-    clock: Clock,
-    host: BuildHost,
-    recorder: Recorder,
-) -> Builds:
+def make_builds(parts: Parts, outside: Outside, host: BuildHost, recorder: Recorder) -> Builds:
     """The builds of a home, not open yet."""
+    store, settings = parts.store, parts.settings
     artifacts = Artifacts(settings.home_path / "builds")
 
     async def archive(digest: str) -> Path:
@@ -50,7 +42,7 @@ def make_builds(
     )
     limits = Limits(settings.build_step_timeout_s, derive_key(store.signing_key, "build secrets"))
     builder = Builder(artifacts, supplies, limits, host.environ)
-    return Builds(store, builder, artifacts, settings, clock, recorder)
+    return Builds(store, builder, artifacts, settings, parts.clock, recorder)
 
 
 def torch_backend(setting: str, *, has_gpu: bool) -> str:
