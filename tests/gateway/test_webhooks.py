@@ -115,6 +115,20 @@ async def test_a_webhook_of_one_endpoint(server: ServerProcess, receiver: Receiv
     server.request("DELETE", f"{ADMIN}/{made['id']}")
 
 
+async def test_a_reused_result_is_told_with_its_outputs(
+    server: ServerProcess, receiver: Receiver
+) -> None:
+    publish = {"workflow": picture(8), "reuse": True}
+    assert server.request("PUT", "/api/v1/endpoints/again?deployment=demo", publish).status < 300
+    path = f"/d/demo/run/again?webhook={receiver.url('/again')}"
+    first = await ask(server, "POST", path, {}, Prefer="wait=60")
+    second = await ask(server, "POST", path, {})
+    assert second.json["reused_from"] == first.json["id"]
+    jobs = {message.json["data"]["job"]["id"]: message for message in await receiver.got(2)}
+    assert set(jobs) == {first.json["id"], second.json["id"]}
+    assert len(jobs[second.json["id"]].json["data"]["outputs"]) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "code", "said"),
     [

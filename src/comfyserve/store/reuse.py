@@ -104,11 +104,12 @@ def _finish(
     receipt = Receipt(
         queued_ms=0, wake_ms=0, load_ms=0, execute_ms=0, total_ms=0, billed_ms=0, attempts=0
     )
-    seq, ended = end_reused(connection, entry.new.id, receipt, now)
     renamed = {}
     for asset in source[1]:
-        copy = add_asset(connection, _copy_of(asset, ended.id), now)
+        copy = add_asset(connection, _copy_of(asset, entry.new.id), now)
         renamed[_name(asset)] = _name(copy)
+    # After its outputs: whoever is told of the end is told of them too.
+    seq, ended = end_reused(connection, entry.new.id, receipt, now)
     data = connection.execute(_HISTORY, {"seq": source[0]}).scalar()
     if data is not None:
         record_entry(
