@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bench.floods import accepts, histories
 from bench.idling import idle
+from bench.imports import imports
 from bench.playground import playground
 from bench.processes import EngineUnderTest
 from bench.rows import Measure, Row
@@ -37,9 +38,10 @@ TOPICS: dict[str, Measure] = {
     "efficiency": efficiency,
     "workflows": workflows,
     "playground": playground,
+    "imports": imports,
 }
 # Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"efficiency", "idle", "playground", "workflows"}
+EMBEDDED_ONLY = {"efficiency", "idle", "imports", "playground", "workflows"}
 _TOPIC_TIMEOUT_S = 180.0
 
 

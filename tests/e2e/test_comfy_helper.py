@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from comfyserve import ComfyUI, examples, start_comfyui
 from comfyserve.domain.errors import InvalidInput, NotFound
-from comfyserve.sdk import comfy_process
+from comfyserve.sdk import comfy_background
 from comfyserve.sdk.comfy import Progress, RunFailed
 from comfyserve.sdk.comfy_session import ComfySession
 from comfyserve.sdk.errors import ClientError, ConnectionLost, PromptRefused, ServerFailed, TimedOut
@@ -34,7 +34,7 @@ def background() -> Iterator[str]:
         thread.join()
     assert len(set(found)) == 1, "one was started, the other found"
     yield found[0]
-    comfy_process.stop_started()
+    comfy_background.stop()
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ async def test_nothing_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await ComfyUI().__aenter__()
     with pytest.raises(NotFound, match="no ComfyUI in"):
         await ComfyUI(comfyui_dir=tmp_path).__aenter__()
-    monkeypatch.setattr(comfy_process, "_OWN_DIRECTORY", [])  # as another process has it
+    monkeypatch.setattr(comfy_background, "_OWN_DIRECTORY", [])  # as another process has it
     with pytest.raises(ServerFailed, match="ended with code"):
         start_comfyui("embedded", args=["--port", "not-a-port"])
     async with ComfyUI(url="http://127.0.0.1:9") as comfy:

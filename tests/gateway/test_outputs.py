@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import sqlite3
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -194,6 +195,9 @@ def test_the_sdks_output_is_kept_once_and_linked(server: ServerProcess, tmp_path
     output = Output.from_bytes(PNG, "a.png")
     url = output.public_url(expires=60)
     assert urllib.request.urlopen(url).read() == PNG
+    for thread in threading.enumerate():
+        if thread.name == "comfyserve-output":
+            thread.join(20)
     assert not output.path.exists(), "the server has it now"
     assert output.save().stat().id in url
     output.revoke()

@@ -1,15 +1,16 @@
 """Local files as an archive: the same files are the same bytes, and so the same digest."""
 
-import fnmatch
 import os
 import stat
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from comfyserve.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from tarfile import TarFile
 
 ALWAYS_IGNORED = ("__pycache__", "*.pyc", ".git", ".venv")
 """What never belongs into an archive of sources."""
@@ -38,6 +39,9 @@ class Archive:
 
     def write_to(self, sink: "BinaryIO | _Hashing") -> None:
         """Write the archive. Raises InvalidInput for what is not there any more, or cannot be read."""
+        # Here, not at the top: a declaration is imported everywhere and rarely makes an archive.
+        import tarfile
+
         try:
             with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]  # only `write` is used
                 for name, path in self._entries():
@@ -61,9 +65,11 @@ class Archive:
                     yield path.relative_to(self.path).as_posix(), path
 
     def _ignores(self, path: Path) -> bool:
+        from fnmatch import fnmatch
+
         relative = path.relative_to(self.path).as_posix()
         return any(
-            fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(relative, pattern.rstrip("/"))
+            fnmatch(path.name, pattern) or fnmatch(relative, pattern.rstrip("/"))
             for pattern in (*ALWAYS_IGNORED, *self.ignore)
         )
 
@@ -98,8 +104,10 @@ def join(patterns: str | Sequence[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+def _add(archive: "TarFile", name: str, path: Path) -> None:
     """Add an entry with nothing in it that depends on who made it, or when."""
+    import tarfile
+
     status = path.lstat()
     entry = tarfile.TarInfo(name)
     entry.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644

@@ -1,16 +1,11 @@
 """`Output`: a file that an application gives to its caller, by a link that needs no token."""
 
-import atexit
-import json
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
-from urllib.parse import quote
 
 from comfyserve.domain.errors import InvalidInput, NotFound
 from comfyserve.sdk.request_context import context
@@ -70,7 +65,9 @@ class Output:
             return cls(path=file, name=name)
         given = getattr(file, "name", None)
         chosen = name or (Path(given).name if isinstance(given, str) else "output.bin")
-        return cls._written(chosen, lambda target: shutil.copyfileobj(file, target))
+        from shutil import copyfileobj
+
+        return cls._written(chosen, lambda target: copyfileobj(file, target))
 
     @classmethod
     def from_pil_image(
@@ -137,7 +134,7 @@ class Output:
         """An output of our own making: its file goes with it."""
         directory = _own_directory()
         output = cls(path=directory / Path(name).name)
-        output._cleanup = weakref.finalize(output, shutil.rmtree, directory, ignore_errors=True)
+        output._cleanup = weakref.finalize(output, _remove_aside, directory)
         with output.path.open("wb") as target:
             write(target)
         return output
@@ -151,6 +148,8 @@ class Output:
             raise NotFound(f"there is no file '{self.path}' to give", code="output_not_found")
 
     def _uploaded(self, server: "Transport") -> OutputStat:
+        import json
+
         from comfyserve.sdk.transport import Request
 
         request = Request(
@@ -173,10 +172,10 @@ class Output:
         """A file that stays at least as long as this process, for a link to it."""
         if not self.path.is_dir():
             if self._cleanup is not None and self._cleanup.detach():
-                atexit.register(shutil.rmtree, self.path.parent, ignore_errors=True)
+                _remove_at_exit(self.path.parent)
             return self.path.absolute()
         directory = _own_directory()
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        _remove_at_exit(directory)
         path = directory / self._sent_name
         with path.open("wb") as target:
             target.writelines(self._pieces())
@@ -193,6 +192,9 @@ def _server() -> "Transport | None":
 
 
 def _call(server: "Transport", method: str, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
+    import json
+    from urllib.parse import quote
+
     from comfyserve.sdk.transport import Request
 
     headers = {"Content-Type": "application/json"}
@@ -214,7 +216,31 @@ def _guess(name: str) -> str:
 
 def _own_directory() -> Path:
     """A new directory for one file, which nobody else names."""
-    return Path(tempfile.mkdtemp(prefix="comfyserve-output-"))
+    from tempfile import mkdtemp
+
+    return Path(mkdtemp(prefix="comfyserve-output-"))
+
+
+def _remove(directory: Path) -> None:
+    from shutil import rmtree
+
+    rmtree(directory, ignore_errors=True)
+
+
+def _remove_aside(directory: Path) -> None:
+    """Remove it in a thread: the garbage collector may be at work in somebody's event loop."""
+    from threading import Thread
+
+    try:
+        Thread(target=_remove, args=(directory,), name="comfyserve-output").start()
+    except RuntimeError:  # the interpreter ends and takes no more threads
+        _remove(directory)
+
+
+def _remove_at_exit(directory: Path) -> None:
+    import atexit
+
+    atexit.register(_remove, directory)
 
 
 def _check_expiry(expires: object) -> None:

@@ -1,7 +1,7 @@
 """`Pod`: any HTTP server as a deployment; ComfyUI is recognised and keeps its own API."""
 
+import os
 import shlex
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Unpack
@@ -56,7 +56,7 @@ class Pod:
 
         It lives until `terminate`. `entrypoint` replaces the declared one.
         """
-        name = f"{self.name or 'pod'}-{uuid.uuid4().hex[:8]}"
+        name = f"{self.name or 'pod'}-{os.urandom(4).hex()}"
         return self._deployed(check_name(name[-63:].lstrip("-")), entrypoint)
 
     def deploy(self, name: str | None = None, *, client: "Client | None" = None) -> "PodInstance":

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import sys
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.sdk.asgi_types import Application, Message, Receive, Scope, Send
+from comfyserve.sdk.comfy_process import stop_started
 from comfyserve.sdk.loading import trace_of
 from comfyserve.sdk.request_context import CURRENT, Served, context
 
@@ -70,6 +72,14 @@ class ServedApp:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start ourselves, then let the application have its own lifespan, if it knows one."""
+        try:
+            await self._live_within(scope, receive, send)
+        finally:
+            # What `start_comfyui` started must not outlive a server that is told to end.
+            if "comfyserve.sdk.comfy_background" in sys.modules:
+                await asyncio.to_thread(stop_started)
+
+    async def _live_within(self, scope: Scope, receive: Receive, send: Send) -> None:
         first = await receive()
         try:
             app = await self.start()

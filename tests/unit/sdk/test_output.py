@@ -2,6 +2,7 @@
 
 import gc
 import io
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def test_what_nobody_linked_to_leaves_nothing_behind() -> None:
     assert directory.is_dir()
     del output
     gc.collect()
+    _cleaned()
     assert not directory.exists()
 
 
@@ -69,3 +71,9 @@ def test_a_directory_is_a_zip(tmp_path: Path) -> None:
 def test_a_link_that_never_expires_cannot_be_made(tmp_path: Path, expires: Any) -> None:
     with pytest.raises(InvalidInput, match="never expires cannot be made"):
         Output.from_bytes(b"x", "x").public_url(expires)
+
+
+def _cleaned() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "comfyserve-output":
+            thread.join(20)
