@@ -244,6 +244,24 @@ async def test_a_failing_node_fails_the_job_with_its_own_words(rig: Rig) -> None
     assert [s.state for s in rig.fleet(deployment).supervisors] == [ReplicaState.READY]
 
 
+async def test_an_error_that_quotes_a_secret_is_told_without_it(rig: Rig) -> None:
+    await rig.store.secrets.put("API_KEY", "sk-0123/456", 1.0)
+    deployment = await rig.deploy()
+
+    async def refused(stage: Stage) -> None:
+        await stage.begin("1")
+        raise NodeFailed("1", "401 for https://api.test/?key=sk-0123%2F456 (sk-0123/456)")
+
+    rig.engines.conduct = Conduct(refused)
+    job = await rig.submit(deployment)
+    failed = await rig.ended(job)
+    assert failed.error is not None
+    assert failed.error.message == "401 for https://api.test/?key=*** (***)"
+    entry = await rig.store.jobs.history_entry(deployment.id, job.prompt_id)
+    told = f"{failed.error}{entry!r}{rig.messages(job)}"
+    assert "sk-0123" not in told
+
+
 async def test_running_out_of_memory_is_told_apart(rig: Rig) -> None:
     async def fails(stage: Stage) -> None:
         raise NodeFailed("1", "CUDA out of memory", kind="torch.OutOfMemoryError")

@@ -3,9 +3,7 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-_MASK = "***"
-_SHORTEST_SECRET = 4
-"""A shorter value would be masked wherever its letters occur."""
+from comfyserve.domain.secret import Mask
 
 
 class BuildLog:
@@ -15,19 +13,17 @@ class BuildLog:
         self.path = path
         self._limit_bytes = limit_bytes
         self._size = 0
-        self._secrets: tuple[str, ...] = ()
+        self._values: tuple[str, ...] = ()
+        self._mask = Mask()
 
     def mask(self, values: Collection[str]) -> None:
         """From now on, replace these values wherever they would be shown."""
-        lines = {line for value in values for line in (value, *value.splitlines())}
-        kept = {line for line in lines if len(line) >= _SHORTEST_SECRET}
-        self._secrets = tuple(sorted({*kept, *self._secrets}, key=len, reverse=True))
+        self._values = (*self._values, *values)
+        self._mask = Mask(self._values)
 
     def clean(self, text: str) -> str:
         """The text without the values of secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text
+        return self._mask.text(text) if self._mask else text
 
     def write(self, lines: Iterable[str]) -> list[str]:
         """Write lines; return them as they are shown."""

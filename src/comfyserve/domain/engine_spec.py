@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from comfyserve.domain.errors import InvalidInput
-from comfyserve.domain.volume import check_volume_name
+from comfyserve.domain.volume import check_volume_name, is_model_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HANDLER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -129,7 +129,9 @@ def check_volumes(engine: EngineSpec, volumes: Sequence[VolumeMount]) -> None:
         )
         if engine.kind is EngineKind.COMFYUI:
             require(
-                parts[0] == "models" and len(parts) <= 2,
+                parts[0] == "models"
+                and len(parts) <= 2
+                and all(is_model_folder(part) for part in parts[1:]),
                 f"ComfyUI takes models from a volume, folder by folder: mount '{volume.name}' at "
                 f"'models' or 'models/FOLDER' (as in models/checkpoints), not at "
                 f"'{volume.mount_path}'",

@@ -3,11 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 from comfyserve.domain.errors import InvalidInput
 
 LARGEST_VALUE_BYTES = 32 * 1024
+MOST_LINES = 100
+"""Each is looked for in every log that is shown."""
 SHORTEST_MASKED = 4
 """Shorter values are not masked: they would make any log unreadable and hide nothing."""
 MASKED = b"***"
@@ -36,8 +39,13 @@ def check_secret_name(name: str) -> str:
 
 def check_secret_value(value: str) -> str:
     """Return `value` if an environment can hold it, else raise InvalidInput without repeating it."""
-    if not value:
+    if not value.strip():
         raise InvalidInput("a secret cannot be empty", code="invalid_secret")
+    if len(value.splitlines()) > MOST_LINES:
+        raise InvalidInput(
+            f"a secret can have {MOST_LINES} lines; put a longer file on a volume",
+            code="invalid_secret",
+        )
     if "\0" in value or not _is_encodable(value):
         raise InvalidInput("a secret must be text without NUL", code="invalid_secret")
     if len(value.encode()) > LARGEST_VALUE_BYTES:
@@ -68,9 +76,22 @@ class Mask:
         """`data` with every value replaced, also one whose beginning was cut off before `data`."""
         return self._without(self.without_cut(data))
 
-    def text(self, line: str) -> str:
-        """The same for a line of text."""
-        return self.apply(line.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+    def text(self, text: str) -> str:
+        """A whole text with every value replaced."""
+        shown = self._without(text.encode("utf-8", "surrogatepass"))
+        return shown.decode("utf-8", "surrogatepass")
+
+    def document(self, value: Any) -> Any:  # noqa: ANN401 - the JSON border
+        """JSON with every value in its texts replaced."""
+        match value:
+            case str():
+                return self.text(value) if self else value
+            case dict():
+                return {key: self.document(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self.document(item) for item in value]
+            case _:
+                return value
 
     def split(self, data: bytes) -> tuple[bytes, bytes]:
         """The part of a stream that can be shown now, masked, and the rest, to be put before what comes.

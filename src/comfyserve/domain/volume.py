@@ -8,6 +8,9 @@ from comfyserve.domain.errors import InvalidInput
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MODELS = "models"
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# The last two mean something else in a file of extra model paths.
+_NO_MODELS = frozenset({"custom_nodes", "base_path", "is_default"})
 _OTHER_NAMES = {"unet": "diffusion_models", "clip": "text_encoders", "t2i_adapter": "controlnet"}
 
 
@@ -44,6 +47,14 @@ def model_place(parts: tuple[str, ...]) -> ModelPlace | None:
     if not below:
         return ModelPlace()
     return ModelPlace(folder_name(below[0]), "".join(f"{part}/" for part in below[1:]))
+
+
+def is_model_folder(directory: str) -> bool:
+    """Whether a directory at the top of a volume may become one of ComfyUI's model folders.
+
+    Who writes to a volume must not bring code into all that mount it, or directories beside it.
+    """
+    return _FOLDER.fullmatch(directory) is not None and directory not in _NO_MODELS
 
 
 def folder_name(directory: str) -> str:

@@ -28,7 +28,11 @@ _SECURE = {"http": "https", "ws": "wss"}
 
 
 class Edge:
-    """The application as callers behind proxies see it: with their address, scheme and host."""
+    """The application as callers behind proxies see it: with their address and scheme.
+
+    The host is what the proxy asks for: X-Forwarded-Host often passes proxies as the client wrote
+    it, and would lead past rules that a proxy has for host names.
+    """
 
     def __init__(self, app: ASGIApp, trusted: Collection[Network] = (), *, hsts_s: int = 0) -> None:
         self._app = app
@@ -105,9 +109,8 @@ def _forwarded(scope: Scope, trusted: Collection[Network]) -> Scope:
     # A proxy that does not say for whom it asks must not pass for this machine's own user.
     client = client_of(chain, trusted) if chain else ""
     changed = {**scope, "client": (client, 0) if client else None}
-    if headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower() == "https":
+    # The last one is the proxy's; those before it may be anybody's.
+    schemes = ",".join(headers.getlist("x-forwarded-proto"))
+    if schemes.rpartition(",")[2].strip().lower() == "https":
         changed["scheme"] = _SECURE.get(scope["scheme"], scope["scheme"])
-    if host := headers.get("x-forwarded-host", "").rpartition(",")[2].strip():
-        kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
-        changed["headers"] = [(b"host", host.encode("latin-1")), *kept]
     return changed

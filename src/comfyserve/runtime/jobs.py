@@ -213,9 +213,19 @@ class Attempt:
             return Outcome(JobEventKind.SUCCEEDED, None, verdict)
         if "execution_interrupted" in kinds:
             return self._interrupted(verdict)
-        failure = kinds.get("execution_error")
+        verdict = await self._discreet(verdict)
+        failure = next((said for said in verdict.endings if said.kind == "execution_error"), None)
         error = history.read_error({} if failure is None else failure.data)
         return Outcome(JobEventKind.FAILED, error, verdict)
+
+    async def _discreet(self, verdict: Verdict) -> Verdict:
+        """What went wrong, without secrets: an engine quotes URLs and values in its errors."""
+        mask = await self.parts.store.secrets.mask()
+        entry = dict(verdict.entry or {})
+        endings = tuple(Said(said.kind, mask.document(said.data)) for said in verdict.endings)
+        return replace(
+            verdict, entry={**entry, "status": mask.document(entry.get("status"))}, endings=endings
+        )
 
     def _interrupted(self, verdict: Verdict) -> Outcome:
         if self.order_given is Order.TIME_OUT:

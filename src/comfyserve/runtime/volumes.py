@@ -13,7 +13,13 @@ import msgspec
 from comfyserve.clock import Clock
 from comfyserve.domain.engine_spec import mount_parts
 from comfyserve.domain.spec import DeploymentSpec, VolumeMount
-from comfyserve.domain.volume import ModelPlace, model_files, model_place
+from comfyserve.domain.volume import (
+    ModelPlace,
+    folder_name,
+    is_model_folder,
+    model_files,
+    model_place,
+)
 from comfyserve.runtime.listings import list_files
 from comfyserve.runtime.snapshot import VOLUME_FILES, Snapshot
 from comfyserve.store import Store
@@ -76,8 +82,8 @@ def extra_model_paths(home: Path, spec: DeploymentSpec) -> str:
             paths.setdefault(place.folder, []).append(str(directory))
             continue
         there = {path.name for path in directory.iterdir() if path.is_dir()}
-        for name in sorted({*_FOLDERS, *(name for name in there if not name.startswith("."))}):
-            paths.setdefault(name, []).append(str(directory / name))
+        for name in sorted({*_FOLDERS, *filter(is_model_folder, there)}):
+            paths.setdefault(folder_name(name), []).append(str(directory / name))
     return json.dumps({"comfyserve": {name: "\n".join(found) for name, found in paths.items()}})
 
 

@@ -37,7 +37,9 @@ def test_a_name_that_no_variable_has_or_that_is_taken_is_refused(name: str) -> N
     assert refused.value.code == "invalid_name"
 
 
-@pytest.mark.parametrize("value", ["", "a\0b", "\ud800", "x" * (LARGEST_VALUE_BYTES + 1)])
+@pytest.mark.parametrize(
+    "value", ["", " \n", "long\n" * 101, "a\0b", "\ud800", "x" * (LARGEST_VALUE_BYTES + 1)]
+)
 def test_a_value_that_no_environment_holds_is_refused_without_being_repeated(value: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         check_secret_value(value)
@@ -51,6 +53,13 @@ def test_a_value_is_masked_however_it_is_spelled() -> None:
         assert mask.text(f"key={spelled}; abc") == "key=***; abc"
     assert mask.text(f"line {'k' * 40}") == "line ***"
     assert mask.text("the end") == "the end", "what is too short to be secret stays readable"
+    error = {"message": f"401 for {value}", "trace": [("abc", 1, None)], "abc": True}
+    assert mask.document(error) == {
+        "message": "401 for ***",
+        "trace": [["abc", 1, None]],
+        "abc": True,
+    }
+    assert Mask().document(error)["message"] == f"401 for {value}"
     assert not Mask()
     assert Mask().apply(b"as it is") == b"as it is"
 

@@ -88,6 +88,7 @@ def test_the_defaults_make_sense() -> None:
         (DeploymentSpec(volumes=(VolumeMount("v", "m"),)), "no use for volumes"),
         (comfyui_with("custom_nodes"), "models/FOLDER"),
         (comfyui_with("models/loras/styles"), "models/FOLDER"),
+        (comfyui_with("models/custom_nodes"), "models/FOLDER"),
         (DeploymentSpec(engine=EngineSpec(env={"A": "1"}), secrets=("A",)), "both in env"),
         (
             DeploymentSpec(

@@ -61,7 +61,8 @@ async def test_a_trusted_proxy_is_believed() -> None:
     told = {
         "x_forwarded_for": f"{SELF}, {STRANGER}",
         "x_forwarded_proto": "https",
-        "x_forwarded_host": "demo.gpu.test",
+        "x_forwarded_host": "other.gpu.test",
+        "host": "demo.gpu.test",
     }
     await call(Edge(seen, TRUSTED), PROXY, **told)
     assert seen.scope["client"] == (STRANGER, 0)

@@ -122,7 +122,8 @@ async def test_what_is_no_comfyui_has_no_lists(home: Path) -> None:
 def test_comfyui_is_shown_the_folders_by_a_file(home: Path, tmp_path: Path) -> None:
     weights = make_volume_directory(home, "weights")
     (weights / "ipadapter").mkdir()
-    (weights / ".comfyserve-uploads").mkdir()
+    for name in (".comfyserve-uploads", "custom_nodes", "base_path", "x\n", "clip"):
+        (weights / name).mkdir()
     directory = tmp_path / "deployment"
 
     def launched(spec: DeploymentSpec) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
@@ -136,7 +137,8 @@ def test_comfyui_is_shown_the_folders_by_a_file(home: Path, tmp_path: Path) -> N
     told, writable, _ = launched(a_spec(("weights", "./models")))
     assert told["checkpoints"] == f"{weights}/checkpoints"
     assert told["ipadapter"] == f"{weights}/ipadapter"
-    assert not any(name.startswith(".") for name in told)
+    assert told["text_encoders"].splitlines() == [f"{weights}/clip", f"{weights}/text_encoders"]
+    assert not {".comfyserve-uploads", "custom_nodes", "base_path", "x\n", "clip"} & set(told)
     assert str(weights) in writable
     told, _, _ = launched(a_spec(("weights", "models/checkpoints"), ("more", "models/unet")))
     assert told == {"checkpoints": str(weights), "diffusion_models": str(home / "volumes/more")}
