@@ -19,9 +19,12 @@ from blockbuster import BlockBuster
 from comfyserve.store import Store, open_store
 from comfyserve.testing.store_data import furnish
 
-# No deadlines: on a busy machine the wall clock says nothing about the code.
-hypothesis.settings.register_profile("dev", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+# On a busy machine the wall clock says nothing about the code: neither of an example, nor of drawing one.
+_PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("dev", _PATIENT)
+hypothesis.settings.register_profile("ci", _PATIENT, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 _TEST_CACHE = Path.home() / ".cache" / "comfyserve-test"
