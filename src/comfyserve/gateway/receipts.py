@@ -16,6 +16,7 @@ def receipt_headers(receipt: Receipt | None) -> Mapping[str, str]:
     fields = [
         *(f"{stage}_ms={milliseconds}" for stage, milliseconds in times.items()),
         f"billed_ms={receipt.billed_ms}",
+        f"attempts={receipt.attempts}",
         f'gpu="{receipt.gpu or "cpu"}"',
         f"cost={receipt.cost:.9f}",
     ]

@@ -12,10 +12,11 @@ from comfyserve.gateway.asset_content import send_asset
 from comfyserve.gateway.door import Call
 from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.job_facts import output_content_type
+from comfyserve.gateway.receipts import receipt_headers
 from comfyserve.gateway.typed.events import event_stream
 from comfyserve.gateway.typed.models import JobModel
 from comfyserve.gateway.typed.options import Form, Options
-from comfyserve.gateway.typed.shapes import assets_of, job_model, receipt_headers
+from comfyserve.gateway.typed.shapes import assets_of, job_model
 from comfyserve.runtime.bus import of_job
 
 STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

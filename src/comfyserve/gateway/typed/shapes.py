@@ -11,7 +11,6 @@ from comfyserve.domain.progress import Progress
 from comfyserve.domain.replica import ReplicaState
 from comfyserve.domain.story import Stage
 from comfyserve.domain.typed import JobCall
-from comfyserve.domain.usage import Receipt
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.door import Call, Links
 from comfyserve.gateway.job_events import stage_of
@@ -202,25 +201,6 @@ def output_model(asset: Asset, index: int, subject: Subject, links: Links) -> m.
             "url_expires_at": url_expires_at,
         }
     )
-
-
-def receipt_headers(receipt: Receipt | None) -> dict[str, str]:
-    """Where a job's time went, for whoever looks at headers only."""
-    if receipt is None:
-        return {}
-    parts = {
-        "queue": receipt.queued_ms,
-        "wake": receipt.wake_ms,
-        "load": receipt.load_ms,
-        "execute": receipt.execute_ms,
-        "total": receipt.total_ms,
-    }
-    timing = ", ".join(f"{name};dur={ms}" for name, ms in parts.items())
-    told = (
-        f"billed_ms={receipt.billed_ms}; cost={receipt.cost:.6f}; "
-        f"gpu={receipt.gpu or 'cpu'}; attempts={receipt.attempts}"
-    )
-    return {"Server-Timing": timing, "X-Comfyserve-Receipt": told}
 
 
 async def _pace(gateway: Gateway, job: Job, called: JobCall | None) -> Pace:
