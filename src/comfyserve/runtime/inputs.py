@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from jsonschema_rs import ValidationError, Validator, validator_for
+from typing import TYPE_CHECKING, Any
 
 from comfyserve.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
 
 _MOST_FINDINGS = 100
 _MOST_CHARACTERS = 500
@@ -25,6 +26,9 @@ class InputsSchema:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         """Raises InvalidInput for what is no JSON schema."""
+        # Imported here: it takes 3 MB, and few servers need it.
+        from jsonschema_rs import ValidationError, validator_for  # noqa: PLC0415
+
         try:
             self._validator: Validator = validator_for(dict(schema), offline=True)
         except (ValidationError, ValueError) as error:

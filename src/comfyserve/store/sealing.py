@@ -9,11 +9,14 @@ import hashlib
 import hmac
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
-
-from cryptography.fernet import Fernet, InvalidToken
+from typing import TYPE_CHECKING
 
 from comfyserve.domain.errors import ComfyserveError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 KEY_BYTES = 32
 
@@ -22,7 +25,7 @@ class Sealer:
     """Seals and opens small byte strings under one key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+        self._key = key
 
     def seal(self, plain: bytes) -> bytes:
         """Encrypt and authenticate; the result differs every time."""
@@ -30,6 +33,8 @@ class Sealer:
 
     def open(self, sealed: bytes) -> bytes:
         """What was sealed. Raises ComfyserveError if it was changed or the key is another one."""
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see _fernet
+
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken:
@@ -37,6 +42,13 @@ class Sealer:
                 "A secret cannot be opened: the key file of the home is not the one that sealed it.",
                 code="secrets_unreadable",
             ) from None
+
+    @cached_property
+    def _fernet(self) -> "Fernet":
+        # Imported here: it takes 7 MB, and most servers hold no secret.
+        from cryptography.fernet import Fernet  # noqa: PLC0415
+
+        return Fernet(base64.urlsafe_b64encode(self._key))
 
 
 def derive_key(key: bytes, purpose: str) -> bytes:
