@@ -7,12 +7,14 @@ difference and the score; the workflows that differ are kept in `differences.jso
 Needs what `tests/tools/editor.py` needs, and the shared corpora.
 """
 
+import asyncio
 import gzip
 import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -62,43 +64,45 @@ class Compared:
     differences: list[str]
 
 
-def compared(flavour: Flavour, frontend: Path, seed: int) -> Generator[Compared, None, None]:
+async def compared(flavour: Flavour, frontend: Path, seed: int) -> AsyncGenerator[Compared, None]:
     """Go through mutants without an end, each as the editor converts it and as we do."""
     catalog, pairs = corpus(corpora(), flavour, "pairs")
     info = gzip.decompress((corpora() / f"object_info-{_SERVERS[flavour]}.json.gz").read_bytes())
     installation, port = find_installations()[0], two_free_ports()[0]
-    with (
-        tempfile.TemporaryDirectory() as base,
-        editor(installation, frontend, info.decode(), Path(base), port) as browser,
-    ):
-        for name, workflow in _mutants([*pairs, *committed(flavour)[1]], seed):
-            theirs = browser.convert(workflow)
-            pair = Pair(name, workflow, theirs)
-            found = [] if theirs is None else differences(pair, catalog, flavour)
-            yield Compared(name, workflow, theirs, found)
+    with tempfile.TemporaryDirectory() as base:
+        async with editor(installation, frontend, info.decode(), Path(base), port) as browser:
+            for name, workflow in _mutants([*pairs, *committed(flavour)[1]], seed):
+                theirs = await browser.convert(workflow)
+                pair = Pair(name, workflow, theirs)
+                found = [] if theirs is None else differences(pair, catalog, flavour)
+                yield Compared(name, workflow, theirs, found)
 
 
-def main() -> None:
+async def main() -> None:
     """Compare so many mutants."""
     flavour, frontend = Flavour(sys.argv[1]), Path(sys.argv[2])
     seed, count = int(sys.argv[3]), int(sys.argv[4])
     score: Counter[str] = Counter()
-    with Path("differences.jsonl").open("w") as kept:
-        for each in compared(flavour, frontend, seed):
+    async with aclosing(compared(flavour, frontend, seed)) as mutants:
+        async for each in mutants:
             if each.theirs is None:
                 score["not convertible in the editor"] += 1
                 continue
             score["different" if each.differences else "equal"] += 1
             if each.differences:
-                entry = {"name": each.name, "ui": each.workflow, "api": each.theirs}
-                kept.write(json.dumps(entry) + "\n")
-                lines = (f"  {line[:300]}\n" for line in each.differences[:5])
-                sys.stdout.writelines([f"{each.name}\n", *lines])
+                _keep(each)
             if score["equal"] + score["different"] == count:
                 break
     sys.stdout.write(f"frontend {flavour}, seed {seed}: {dict(score)}\n")
     sys.exit(bool(score["different"]))
 
 
+def _keep(each: Compared) -> None:
+    with Path("differences.jsonl").open("a") as kept:
+        kept.write(json.dumps({"name": each.name, "ui": each.workflow, "api": each.theirs}) + "\n")
+    sys.stdout.writelines(f"{line[:300]}\n" for line in (each.name, *each.differences[:5]))
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

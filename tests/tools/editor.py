@@ -4,23 +4,25 @@ Needs a ComfyUI as `tests/tools/engine.py` looks for it, Chromium, and the `stat
 `comfyui-frontend-package` of the version in question, unpacked. Nothing but the loopback is reached.
 """
 
+import asyncio
 import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.async_api import Browser, Page, Playwright, Route, async_playwright
 from tests.tools.engine import Installation
 
 Json: TypeAlias = Any
 
 CHROMIUM: Final = "/usr/bin/chromium"
 _START_S: Final = 180.0
+_CONVERT_S: Final = 40.0
 # Alternatives of dynamic prompts: always the first. As text, for the browser tells undefined from null.
 _CONVERT: Final = """async (workflow) => {
   const app = window.app ?? window.comfyAPI.app.app;
@@ -58,53 +60,79 @@ def frontend_of(installation: Installation) -> Frontend:
 
 
 class Editor:
-    """One page with the editor."""
+    """One page with the editor; a workflow that it never finishes costs the browser, and a new one is opened."""
 
-    def __init__(self, page: Page) -> None:
-        self._page = page
+    def __init__(self, playwright: Playwright, url: str, object_info: str) -> None:
+        self._playwright = playwright
+        self._url = url
+        self._object_info = object_info
+        self._browser: Browser | None = None
+        self._page: Page | None = None
 
-    def convert(self, workflow: Json) -> Json:
+    async def convert(self, workflow: Json) -> Json:
         """Return the prompt, `None` where the editor cannot load or convert the workflow."""
-        return json.loads(self._page.evaluate(_CONVERT, workflow)).get("prompt")
+        page = self._page or await self._open()
+        try:
+            async with asyncio.timeout(_CONVERT_S):
+                answer = await page.evaluate(_CONVERT, workflow)
+        except TimeoutError:
+            await self.close()
+            return None
+        return json.loads(answer).get("prompt")
 
+    async def close(self) -> None:
+        """End the browser."""
+        browser, self._browser, self._page = self._browser, None, None
+        if browser is not None:
+            await browser.close()
 
-@contextmanager
-def editor(
-    installation: Installation, frontend: Path, object_info: str, base: Path, port: int
-) -> Iterator[Editor]:
-    """Serve a frontend with a node catalog of choice, open it; `base` holds the server's files."""
-    url = f"http://127.0.0.1:{port}/"
-    with _serving(installation, frontend, base, port), sync_playwright() as playwright:
-        _wait_for(url)
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.route("**/*", lambda route: _only_local(route, url))
-        page.route(
-            "**/object_info",
-            lambda route: route.fulfill(body=object_info, content_type="application/json"),
+    async def _open(self) -> Page:
+        self._browser = await self._playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
         )
-        page.goto(url)
-        page.wait_for_function(_IS_READY, timeout=_START_S * 1000)
-        _settle(page)
-        yield Editor(page)
-        browser.close()
+        page = await self._browser.new_page()
+        await page.route("**/*", self._answer)
+        await page.goto(self._url)
+        await page.wait_for_function(_IS_READY, timeout=_START_S * 1000)
+        await _settle(page)
+        self._page = page
+        return page
+
+    async def _answer(self, route: Route) -> None:
+        """Let nothing out but to the server; the catalog is ours."""
+        url = route.request.url
+        if not url.startswith(self._url):
+            await route.abort()
+        elif url.endswith("/object_info"):
+            await route.fulfill(body=self._object_info, content_type="application/json")
+        else:
+            await route.continue_()
 
 
-def _settle(page: Page) -> None:
+@asynccontextmanager
+async def editor(
+    installation: Installation, frontend: Path, object_info: str, base: Path, port: int
+) -> AsyncIterator[Editor]:
+    """Serve a frontend with a node catalog of choice; `base` holds the server's files."""
+    url = f"http://127.0.0.1:{port}/"
+    with _serving(installation, frontend, base, port):
+        await asyncio.to_thread(_wait_for, url)
+        async with async_playwright() as playwright:
+            opened = Editor(playwright, url, object_info)
+            try:
+                yield opened
+            finally:
+                await opened.close()
+
+
+async def _settle(page: Page) -> None:
     """Wait until the page has opened what it opens by itself, in place of what is asked for."""
     seconds = 0
     while seconds < _QUIET_S:
         if seconds == 0:
-            page.evaluate(_CONVERT, _FIRST)
-        page.wait_for_timeout(1000)
-        seconds = seconds + 1 if page.evaluate(_IDS) == ["77"] else 0
-
-
-def _only_local(route: Route, url: str) -> None:
-    if route.request.url.startswith(url):
-        route.continue_()
-    else:
-        route.abort()
+            await page.evaluate(_CONVERT, _FIRST)
+        await page.wait_for_timeout(1000)
+        seconds = seconds + 1 if await page.evaluate(_IDS) == ["77"] else 0
 
 
 @contextmanager

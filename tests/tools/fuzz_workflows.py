@@ -99,6 +99,7 @@ def main() -> None:
         return made if made is not None and len(made) <= most else atheris.Mutate(data, most)
 
     limits = [f"-max_len={MAX_BYTES}", "-timeout=120", "-rss_limit_mb=3000", "-len_control=0"]
+    limits.append(f"-artifact_prefix={folder}/")
     command = [sys.argv[0], *limits, *options, str(corpus), str(start)]
     atheris.Setup(command, once, custom_mutator=mutate)
     atheris.Fuzz()
