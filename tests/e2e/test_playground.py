@@ -40,6 +40,13 @@ WORKFLOW = {
     },
     "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "plain"}},
 }
+MEDIA = {
+    "1": {"class_type": "TestingAudio", "inputs": {"filename_prefix": "sound", "seconds": 0.1}},
+    # An AVI, which no browser plays.
+    "2": {"class_type": "TestingVideo", "inputs": {"filename_prefix": "film", "frames": 2}},
+    "3": {"class_type": "TestingFail", "inputs": {"message": "wet"}, "_meta": {"title": "Mix"}},
+    "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "never"}},
+}
 INPUTS: list[dict[str, Any]] = [
     {"name": "photo", "type": "image", "label": "Your photo", "required": True,
      "sets": [{"node": "1", "input": "image"}]},
@@ -64,6 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         interface = {"comfyserve_interface": 1, "source": "given", "inputs": INPUTS, "outputs": []}
         publish(server, "studio", WORKFLOW, interface)
         publish(server, "plain", {key: WORKFLOW[key] for key in ("4", "5")})
+        publish(server, "media", MEDIA)
         yield server
 
 
@@ -199,6 +207,18 @@ def test_a_dropped_file_is_taken(browser: Browser, server: ServerProcess) -> Non
         page.press("textarea", "Control+Enter")
         ended(page, "succeeded")
         loaded(page, 2)
+
+
+def test_sound_plays_what_cannot_be_shown_is_said_and_failures_name_their_node(
+    browser: Browser, server: ServerProcess
+) -> None:
+    with opened(browser, server, "/run/media") as page:
+        expect(page.locator("#fields")).to_have_text("It takes none: just run it.")
+        page.click("#run")
+        ended(page, "failed")
+        expect(page.locator("#failure")).to_have_text("Mix: wet")
+        expect(page.locator("figure.video p")).to_have_text("This browser cannot show it.")
+        page.wait_for_function("document.querySelector('figure audio').duration > 0")
 
 
 def test_texts_of_a_workflow_stay_texts(browser: Browser, server: ServerProcess) -> None:

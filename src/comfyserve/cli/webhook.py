@@ -83,7 +83,8 @@ def create_webhook(
         render.emit_json(answer.json)
         return
     made = answer.value
-    render.say(f"{made.id} tells of {made.deployment}: {', '.join(made.events)}; its secret:")
+    heard = ", ".join(made.events)
+    render.say(f"{made.id} is told of jobs of {_subject(made)} ({heard}); its secret:")
     render.emit(made.secret or "")
 
 
@@ -240,14 +241,17 @@ def replay(
         render.say(f"{len(made)} will be delivered again")
 
 
+def _subject(item: Webhook) -> str:
+    return f"{item.deployment}/{item.endpoint}" if item.endpoint else item.deployment
+
+
 def _webhooks_table(webhooks: list[Webhook] | tuple[Webhook, ...]) -> Table:
     table = render.columns("ID", "OF", "EVENTS", "URL", "CREATED", "ENDED")
     now = utc_now()
     for item in webhooks:
-        subject = f"{item.deployment}/{item.endpoint}" if item.endpoint else item.deployment
         table.add_row(
             item.id,
-            Text(subject),
+            Text(_subject(item)),
             ", ".join(item.events),
             Text(item.url),
             ago_text(item.created_at, now),

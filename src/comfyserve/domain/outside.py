@@ -89,9 +89,10 @@ class OutsidePolicy:
             raise UrlRefused(f"'{text}' is not an IP address.") from None
         for each in _meanings(address):
             if not self._is_open(each):
-                leads = f"'{host}' leads to {address}" if host not in {"", text} else f"{address}"
+                is_named = host not in {"", text}
+                leads = f"'{host}' leads to {address}, which" if is_named else f"{address}"
                 raise UrlRefused(
-                    f"{leads}, which is not a public address. URLs lead to public addresses only; "
+                    f"{leads} is not a public address. URLs lead to public addresses only; "
                     "the operator can allow a network with the setting allow_private_urls."
                 )
 

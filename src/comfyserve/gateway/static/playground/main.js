@@ -2,7 +2,7 @@
 
 import { Failure, ask, encode, events, keepToken, takeTokenFromAddress, token } from "./api.js";
 import { wireCode } from "./code.js";
-import { $, show } from "./dom.js";
+import { $, h, show } from "./dom.js";
 import { makeField } from "./fields.js";
 import { Past } from "./past.js";
 import { Result } from "./result.js";
@@ -44,6 +44,7 @@ function draw(endpoint) {
   $("subtitle").textContent = `Version ${endpoint.version}${kinds ? `, gives ${kinds}` : ""}`;
   fields = endpoint.inputs.map(makeField);
   $("fields").replaceChildren(...fields.map((field) => field.element));
+  if (!fields.length) $("fields").append(h("p", { class: "quiet" }, "It takes none: just run it."));
   show($("token-change"), token() !== null);
   show($("work"));
   past ??= new Past(reopen);

@@ -128,16 +128,21 @@ function figure(output) {
 function shown(output, name) {
   switch (output.kind) {
     case "image":
-      return h("a", { href: output.url, target: "_blank", rel: "noopener" }, h("img", { src: output.url, alt: `Output ${name}` }));
+      return h("a", { href: output.url, target: "_blank", rel: "noopener" }, h("img", { src: output.url, alt: `Output ${name}`, onerror: unshown }));
     case "video":
-      return h("video", { src: output.url, controls: true, loop: true, playsinline: true });
+      return h("video", { src: output.url, controls: true, loop: true, playsinline: true, onerror: unshown });
     case "audio":
-      return h("audio", { src: output.url, controls: true });
+      return h("audio", { src: output.url, controls: true, onerror: unshown });
     case "text":
       return text(output);
     default:
       return h("p", {}, output.filename);
   }
+}
+
+/** A format that this browser does not know is still there to be downloaded. */
+function unshown(event) {
+  event.currentTarget.replaceWith(h("p", { class: "quiet" }, "This browser cannot show it."));
 }
 
 function text(output) {
