@@ -18,6 +18,12 @@ def check_volume_name(name: str) -> str:
     """Return `name` if it can name a volume, else raise InvalidInput."""
     if _NAME.fullmatch(name):
         return name
+    if "://" in name:
+        raise InvalidInput(
+            f"'{name[:80]}' is a bucket, which no engine of this version can mount: copy what is "
+            "needed to a volume, with `comfyserve volume cp`",
+            code="bucket_mount",
+        )
     raise InvalidInput(
         f"'{name[:80]}' cannot be the name of a volume: use 1 to 64 letters, digits, '-', '_' and '.', "
         "beginning and ending with a letter or digit",

@@ -37,6 +37,10 @@ def test_a_name_that_no_variable_has_or_that_is_taken_is_refused(name: str) -> N
     assert refused.value.code == "invalid_name"
 
 
+def test_a_value_may_have_lines_and_any_letters() -> None:
+    assert check_secret_value("-----BEGIN-----\nü\n") == "-----BEGIN-----\nü\n"
+
+
 @pytest.mark.parametrize(
     "value", ["", " \n", "long\n" * 101, "a\0b", "\ud800", "x" * (LARGEST_VALUE_BYTES + 1)]
 )
@@ -61,6 +65,7 @@ def test_a_value_is_masked_however_it_is_spelled() -> None:
     }
     assert Mask().document(error)["message"] == f"401 for {value}"
     assert not Mask()
+    assert (Mask().longest, Mask(["abcd", "abcdef"]).longest) == (0, 6)
     assert Mask().apply(b"as it is") == b"as it is"
 
 

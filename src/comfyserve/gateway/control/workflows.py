@@ -74,7 +74,7 @@ async def estimate_workflow(
     deployment = await gateway.deployer.find(name)
     caller.require(READ, deployment.id)
     data = await read_body(request, gateway.settings.max_body_bytes)
-    snapshot = await gateway.runtime.snapshot(deployment.revision.snapshot_digest)
+    snapshot = await gateway.snapshot(deployment)
     catalog = snapshot.catalog_with(
         await list_input_files(gateway.runtime.input_dir(deployment.id))
     )
