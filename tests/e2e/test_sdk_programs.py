@@ -6,6 +6,7 @@ No server is started by hand: the first program starts one in the background.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from tests.conftest import ComfyUI
 from tests.e2e.guide import ROOT
 from tests.e2e.server_process import picture, wait_until
 
@@ -39,7 +41,7 @@ print(json.dumps({"url": res.url, "name": res.name, "status": res.status()}))
 API = """
 from pathlib import Path
 
-from comfyserve import ComfyUI, Output, asgi, context, start_comfyui
+from comfyserve import ComfyUI, Image, Output, asgi, context, start_comfyui
 from pydantic import BaseModel
 
 HERE = Path(__file__).parent
@@ -82,6 +84,21 @@ def broken():
 @asgi(name="broken", on_start=broken)
 def fails():
     return None
+
+
+@asgi(
+    name="imaged",
+    image=Image().add_commands(["echo built > hello.txt"]).with_envs({"GREETING": "hello"}),
+)
+def imaged():
+    import os, sys
+
+    async def app(scope, receive, send):
+        said = f"{os.environ['GREETING']} {Path('hello.txt').read_text()} {sys.prefix}"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": said.encode()})
+
+    return app
 
 
 @asgi(name="nothing")
@@ -198,6 +215,71 @@ def test_an_application_runs_a_workflow_and_links_to_the_picture(user: User) -> 
     assert "revision 2" in again.stderr
     assert json.loads(call("GET", f"{url}/")[1]) == {"version": 1}
     assert pixel(call("GET", shown[0]["image"])[1]) == (0, 0, 255), "it outlives its replica"
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+def test_an_application_runs_in_its_image_though_that_has_no_server(user: User) -> None:
+    deployed = user.comfyserve("deploy", "api.py:imaged")
+    assert deployed.returncode == 0, deployed.stderr
+    assert "step 1/1" in deployed.stderr, "the build is shown"
+    status, said = call("GET", deployed.stdout.strip())
+    assert (status, said[:11]) == (200, b"hello built")
+    assert b"/home/builds/" in said, "it runs on the image's Python"
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+def test_while_one_edits_the_address_stays(user: User) -> None:
+    file = user.directory / "edited.py"
+    text = "async def app(scope, receive, send):\n" + "".join(
+        f"    await send({message})\n"
+        for message in (
+            "{'type': 'http.response.start', 'status': 200, 'headers': []}",
+            "{'type': 'http.response.body', 'body': b'one'}",
+        )
+    )
+    file.write_text(text)
+    argv = [sys.executable, "-m", "comfyserve.cli.main", "serve-dev", "edited.py:app"]
+    with subprocess.Popen(
+        argv, cwd=user.directory, env=user.env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            assert url.endswith("/d/app-dev/")
+            assert call("GET", url) == (200, b"one")
+            file.write_text(text.replace("b'one'", "b'two'"))
+            wait_until(lambda: call("GET", url) == (200, b"two"), 90, "the change is served")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert call("GET", url)[0] == 410
+
+
+@pytest.mark.e2e
+@pytest.mark.comfyui
+@pytest.mark.timeout(300)
+def test_the_real_comfyui_as_a_pod(user: User, comfyui: ComfyUI) -> None:
+    entrypoint = [str(comfyui.python), str(comfyui.directory / "main.py"), "--port", "8000"]
+    made = user.python(
+        "import json\nfrom comfyserve import Pod\n"
+        f"res = Pod(ports=[8000], entrypoint={entrypoint!r}).create()\n"
+        "print(json.dumps({'url': res.url}))"
+    )
+    url = made["url"].rstrip("/")
+    status, body = call("POST", f"{url}/prompt", {"prompt": picture(0xFF0000)})
+    assert status == 200, body
+    prompt_id = json.loads(body)["prompt_id"]
+
+    def history() -> Any:
+        return json.loads(call("GET", f"{url}/history/{prompt_id}")[1]).get(prompt_id)
+
+    wait_until(history, 120, "the prompt has run")
+    (shown,) = history()["outputs"]["2"]["images"]
+    view = f"{url}/view?filename={shown['filename']}&type=output&subfolder={shown['subfolder']}"
+    assert pixel(call("GET", view)[1]) == (255, 0, 0)
 
 
 @pytest.mark.e2e

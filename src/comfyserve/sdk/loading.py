@@ -33,9 +33,10 @@ def load_handler(source: Source) -> object:
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:
+        lacks = isinstance(error, ImportError)
+        hint = ". What only replicas have is best imported inside the handler" if lacks else ""
         raise HandlerFailed(
-            f"{module_name} cannot be imported: {type(error).__name__}: {error}. What only replicas "
-            "have is best imported inside the handler",
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}{hint}",
             evidence=trace_of(error),
         ) from error
     for name in attribute.split("."):

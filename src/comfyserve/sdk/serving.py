@@ -95,6 +95,8 @@ class ServedApp:
 
         async def noting(message: Message) -> None:
             nonlocal has_answered
+            if not message["type"].startswith("lifespan."):
+                raise InvalidInput("this is the lifespan, not a request: look at scope['type']")
             has_answered = True
             await send(message)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -32,7 +33,10 @@ class Source:
         return self.handler.partition(":")[0]
 
     def archive(self) -> bytes:
-        """The code as a tar, the same bytes for the same files. Raises InvalidInput if it is large."""
+        """The code as a tar, the same bytes for the same files.
+
+        Raises InvalidInput if it is too large, or has links that lead out of it.
+        """
         ignored = (*_IGNORED, *_read_ignored(self.directory / IGNORE_FILE))
         sink = _Bounded()
         try:
@@ -44,7 +48,9 @@ class Source:
                 "on a volume or in the image",
                 code="source_too_large",
             ) from None
-        return sink.getvalue()
+        data = sink.getvalue()
+        _refuse_links_out(data, self.directory)
+        return data
 
 
 def locate(text: str) -> Source:
@@ -108,6 +114,19 @@ def _read_ignored(path: Path) -> list[str]:
         return []
     stripped = (line.strip().removeprefix("./").rstrip("/") for line in lines)
     return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _refuse_links_out(archive: bytes, directory: Path) -> None:
+    with tarfile.open(fileobj=BytesIO(archive)) as tar:
+        for member in tar:
+            try:
+                tarfile.data_filter(member, str(directory))
+            except tarfile.FilterError as error:
+                raise InvalidInput(
+                    f"'{member.name}' in {directory} cannot go along ({error}); name it in "
+                    f"{IGNORE_FILE}",
+                    code="source_link",
+                ) from error
 
 
 def _largest(directory: Path) -> str:

@@ -124,6 +124,19 @@ async def test_an_application_without_a_lifespan_serves_all_the_same() -> None:
     assert await live(declared(lambda: "").local()) == ["startup.complete", "shutdown.complete"]
 
 
+async def test_an_application_that_takes_anything_for_a_request_serves_too() -> None:
+    @asgi(name="test")
+    def handler() -> Any:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"hi"})
+
+        return app
+
+    assert await live(handler.local()) == ["startup.complete", "shutdown.complete"]
+    assert await call(handler.local()) == (200, "hi")
+
+
 async def test_an_applications_own_lifespan_is_used() -> None:
     seen: list[str] = []
 

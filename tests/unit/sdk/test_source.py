@@ -98,6 +98,16 @@ def test_too_much_code_names_what_is_large(code: Path, monkeypatch: pytest.Monke
         locate("api_under_test.py:handler").archive()
 
 
+def test_a_link_that_leads_out_is_named(code: Path) -> None:
+    (code / "inner").symlink_to("workflow_api.json")
+    assert "inner" in names(locate("api_under_test.py:handler").archive())
+    (code / "weights").symlink_to("/etc")
+    with pytest.raises(InvalidInput, match=r"'weights' in .* \.comfyserveignore"):
+        locate("api_under_test.py:handler").archive()
+    (code / ".comfyserveignore").write_text("weights\n")
+    assert "weights" not in names(locate("api_under_test.py:handler").archive())
+
+
 def test_a_function_is_found_where_it_is_written(code: Path) -> None:
     found = load_handler(locate("api_under_test.py:handler"))
     made = found.make  # type: ignore[attr-defined]  # an App
