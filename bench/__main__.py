@@ -21,6 +21,7 @@ from rich.table import Table
 from bench.floods import accepts, histories
 from bench.idling import idle
 from bench.imports import imports
+from bench.plain import plain
 from bench.playground import playground
 from bench.processes import EngineUnderTest
 from bench.rows import Measure, Row
@@ -39,9 +40,10 @@ TOPICS: dict[str, Measure] = {
     "workflows": workflows,
     "playground": playground,
     "imports": imports,
+    "plain": plain,
 }
 # Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"efficiency", "idle", "imports", "playground", "workflows"}
+EMBEDDED_ONLY = {"efficiency", "idle", "imports", "plain", "playground", "workflows"}
 _TOPIC_TIMEOUT_S = 180.0
 
 

@@ -20,6 +20,7 @@ from comfyserve.gateway.app import GatewayApp
 from comfyserve.gateway.context import Gateway
 from comfyserve.gateway.histories import Histories
 from comfyserve.gateway.listeners import Listeners, bind
+from comfyserve.gateway.plain.upstream import open_upstream
 from comfyserve.gateway.public import front, public_side
 from comfyserve.runtime.budgets import Budgets
 from comfyserve.runtime.building import BuildHost, make_builds
@@ -38,11 +39,6 @@ from comfyserve.store import open_store
 from comfyserve.store.home import HomeLock
 
 log = structlog.get_logger()
-
-_CONNECT_TIMEOUT_S = 10.0
-_KEPT_UPSTREAM_S = 1.0
-_UPSTREAM_BUFFER_BYTES = 256 * 1024
-_LONGEST_HEADER_BYTES = 64 * 1024
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
@@ -96,18 +92,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         base_url = settings.url.rstrip("/") or _public_url(settings) or url_of(listener)
         jitter = random.SystemRandom().random
         courier = await stack.enter_async_context(Courier(store, outside, clock, jitter, base_url))
-        upstream = await stack.enter_async_context(
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-                # Servers close what is idle; reusing a connection in that moment loses a request.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_UPSTREAM_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                read_bufsize=_UPSTREAM_BUFFER_BYTES,
-                max_line_size=_LONGEST_HEADER_BYTES,
-                max_field_size=_LONGEST_HEADER_BYTES,
-            )
-        )
+        upstream = await stack.enter_async_context(open_upstream())
         bus = Bus()
         inventory = await ask_inventory()
         launcher = LocalLauncher(

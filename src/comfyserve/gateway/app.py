@@ -43,7 +43,7 @@ from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.plain.call import Call
 from comfyserve.gateway.plain.door import PlainDoor
 from comfyserve.gateway.playground import Playground
-from comfyserve.gateway.resolve import own_address, resolve
+from comfyserve.gateway.resolve import Resolved, own_address, resolve
 from comfyserve.gateway.typed.app import TypedDoor, is_typed
 from comfyserve.gateway.v2.app import V2Door, is_v2
 from comfyserve.gateway.ws import native_socket
@@ -125,13 +125,14 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP exchange or WebSocket."""
-        if scope["path"].startswith("/api/v1/") and not self._is_plain_address(scope):
+        own = self._plain_at(scope)
+        if own is None and scope["path"].startswith("/api/v1/"):
             await self._control(scope, receive, send)
             return
         scope["app"] = self
         path = scope["path"]
         try:
-            await self._serve_deployment(scope, receive, send)
+            await self._serve_deployment(scope, receive, send, own)
         except ComfyserveError as error:
             await self._refuse(path, error, scope, receive, send)
         except HTTPException as error:  # The router's own: a path that is there, another method.
@@ -143,27 +144,30 @@ class GatewayApp:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])
             await self._refuse(path, ComfyserveError(_DEFECT), scope, receive, send)
 
-    async def _serve_deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_deployment(
+        self, scope: Scope, receive: Receive, send: Send, own: Deployment | None
+    ) -> None:
         gateway = self._gateway
         page = await self._playground.answer(scope)
         if page is not None and not self._leads_to_plain(scope):
             await page(scope, receive, send)
             return
-        principal = self._v2.bearer(scope) or await self._principal(scope)
-        if scope["path"] == "/metrics" and not self._is_plain_address(scope):
+        principal = self._v2.bearer(scope) or await self._principal(scope, own)
+        if own is None and scope["path"] == "/metrics":
             principal.require(READ)
             await (await metrics(gateway))(scope, receive, send)
             return
-        found = resolve(scope, gateway.runtime, gateway.settings.domain)
+        if own is not None:
+            found = Resolved(own, scope["path"])
+        else:
+            found = resolve(scope, gateway.runtime, gateway.settings.domain)
         if found.path is None:
             # The web page addresses everything relative to the last slash.
             await RedirectResponse(f"{found.prefix}/", 308)(scope, receive, send)
             return
         deployment = found.deployment
         if deployment.revision.is_plain:
-            is_ours = principal.name not in {LOCAL.name, ANONYMOUS}
-            call = Call(scope, deployment, principal, found.prefix, shows_credential=is_ours)
-            await self._plain_door(call, receive, send)
+            await self._serve_plain(found, principal, scope, receive, send)
             return
         target = await self._target(deployment)
         scope["path"] = found.path
@@ -192,7 +196,7 @@ class GatewayApp:
         self._targets[deployment.id] = target
         return target
 
-    async def _principal(self, scope: Scope) -> Principal:
+    async def _principal(self, scope: Scope, own: Deployment | None) -> Principal:
         """Who is asking; anybody, at a deployment that is open to everybody."""
         gateway = self._gateway
         domain = gateway.settings.domain
@@ -200,20 +204,27 @@ class GatewayApp:
             return await authenticate(scope, gateway.store.tokens, domain)
         except (Unauthorized, Forbidden) as refusal:
             try:
-                deployment = resolve(scope, gateway.runtime, domain).deployment
+                deployment = own or resolve(scope, gateway.runtime, domain).deployment
             except ComfyserveError:
                 raise refusal from None  # What there is, strangers are not told.
             if deployment.spec.authorized:
                 raise
             return anonymous(deployment.id)
 
-    def _is_plain_address(self, scope: Scope) -> bool:
-        """Whether a host name or port is a plain server's own, with every path there is."""
+    async def _serve_plain(
+        self, found: Resolved, principal: Principal, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        is_ours = principal.name not in {LOCAL.name, ANONYMOUS}
+        call = Call(scope, found.deployment, principal, found.prefix, shows_credential=is_ours)
+        await self._plain_door(call, receive, send)
+
+    def _plain_at(self, scope: Scope) -> Deployment | None:
+        """The plain deployment that has a host name or port to itself, with every path there is."""
         try:
             found = own_address(scope, self._gateway.runtime, self._gateway.settings.domain)
         except ComfyserveError:
-            return False
-        return found is not None and found.revision.is_plain
+            return None  # Resolving it again says what is wrong.
+        return found if found is not None and found.revision.is_plain else None
 
     def _leads_to_plain(self, scope: Scope) -> bool:
         """Whether a request is for a plain server, whose paths are its own business."""

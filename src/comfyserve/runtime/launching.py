@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from comfyserve.domain.deployment import Deployment
 from comfyserve.domain.inside import TOKEN_VARIABLE, URL_VARIABLE, inside_token
 from comfyserve.domain.replica import Replica
 from comfyserve.domain.spec import DeploymentSpec
@@ -23,12 +24,13 @@ class Launching:
         """What the replicas of a deployment share on this host."""
         return self._parts.settings.home_path / "deployments" / deployment_id
 
-    async def terms(self, replica: Replica, name: str, spec: DeploymentSpec) -> Terms:
-        """What to start `replica` of the deployment called `name` with.
+    async def terms(self, replica: Replica, deployment: Deployment) -> Terms:
+        """What to start `replica` of a deployment's current revision with.
 
         Raises InvalidInput for what a spec names and this server does not have (any more).
         """
-        surroundings = await self._surroundings(replica, name, spec)
+        spec, is_comfyui = deployment.spec, not deployment.revision.is_plain
+        surroundings = await self._surroundings(replica, deployment.name, spec)
         launch = await asyncio.to_thread(
             launch_spec,
             replica.revision_id,
@@ -37,7 +39,7 @@ class Launching:
             directory=self.directory(replica.deployment_id),
             settings=self._parts.settings,
         )
-        return Terms(launch, spec.timeouts, spec.secrets, probe_of(spec))
+        return Terms(launch, spec.timeouts, spec.secrets, COMFYUI if is_comfyui else probe_of(spec))
 
     async def _surroundings(
         self, replica: Replica, name: str, spec: DeploymentSpec
@@ -60,7 +62,7 @@ class Launching:
 
 
 def probe_of(spec: DeploymentSpec) -> Probe:
-    """How a server of this spec shows that it is ready."""
+    """How a server of this spec shows that it is ready, as long as nobody knows what it is."""
     if not is_any_server(spec):
         return COMFYUI
     path = spec.engine.ready_path

@@ -162,7 +162,7 @@ class Runtime:
             since=now,
             created_at=now,
         )
-        terms = await self.launching.terms(replica, deployment.name, deployment.spec)
+        terms = await self.launching.terms(replica, deployment)
         return Supervisor(replica, terms, self.parts, on_change)
 
     def relieve(self, needy: str, *, is_update: bool = False) -> bool:
@@ -262,7 +262,7 @@ class Runtime:
             )
         deployment = fleet.deployment
         try:
-            terms = await self.launching.terms(replica, deployment.name, deployment.spec)
+            terms = await self.launching.terms(replica, deployment)
         except InvalidInput:  # What it was made of is gone: another one could not start either.
             await self._bury(replica, status)
             return False

@@ -253,9 +253,17 @@ class Supervisor:
         )
         self._parts.bus.publish(ReplicaChanged(self.replica))
         await self._execute(scope, effects)
-        if self.state is ReplicaState.DRAINING and not self.is_held:
-            self.stop(self.replica.cause)
+        if self.state is ReplicaState.DRAINING:
+            if self.is_held:
+                scope.spawn(self._end_drain(), name="drain")
+            else:
+                self.stop(self.replica.cause)
         self.on_change(self)
+
+    async def _end_drain(self) -> None:
+        """What it still does may take as long as a job; a stream without end takes no longer."""
+        await asyncio.sleep(self.terms.timeouts.job_s)
+        self.stop(self.replica.cause)
 
     def _note(self, event: ReplicaEvent) -> None:
         """Keep the launcher's facts on the record."""

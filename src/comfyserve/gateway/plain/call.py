@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from starlette.types import Scope
 
 from comfyserve.domain.deployment import Deployment
-from comfyserve.gateway.auth import TOKEN_HEADER, Principal, is_loopback
+from comfyserve.gateway.auth import TOKEN_HEADER, Principal
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -66,25 +66,22 @@ class Call:
 def upstream_headers(call: Call) -> CIMultiDict[str]:
     """What the server is sent: hop-by-hop headers and our credentials are gone, the rest stays.
 
-    Forwarded headers are believed from a proxy on this machine only, and told anew.
+    Forwarded headers are told anew: those of proxies that are believed are in the scope already.
     """
     peer = (call.scope.get("client") or ("", 0))[0]
-    is_behind_proxy = is_loopback(peer)
     dropped = _HOP_BY_HOP | _named_by_connection(call.headers)
     dropped |= {b"expect", TOKEN_HEADER}
     if call.shows_credential:
         dropped |= _credentials(call.headers)
     sent: CIMultiDict[str] = CIMultiDict()
     for name, value in call.headers:
-        is_forwarded = name.startswith(_FORWARDED)
-        if name in dropped or name.startswith(_OURS) or (is_forwarded and not is_behind_proxy):
+        if name in dropped or name.startswith((_OURS, *_FORWARDED)):
             continue
         sent.add(name.decode("latin-1"), value.decode("utf-8", "replace"))
-    before = sent.get("X-Forwarded-For")
-    sent["X-Forwarded-For"] = f"{before}, {peer}" if before else peer
+    sent["X-Forwarded-For"] = peer
     scheme: str = call.scope["scheme"].replace("ws", "http")
-    sent.setdefault("X-Forwarded-Proto", scheme)
-    sent.setdefault("X-Forwarded-Host", str(sent.get("Host", "")))
+    sent["X-Forwarded-Proto"] = scheme
+    sent["X-Forwarded-Host"] = sent.get("Host", "")
     if call.prefix:
         sent["X-Forwarded-Prefix"] = call.prefix
     sent["X-Comfyserve-Principal"] = call.principal.name

@@ -19,6 +19,7 @@ from comfyserve.gateway.plain.call import (
     upstream_headers,
 )
 from comfyserve.gateway.plain.inbound import CallerGone, Inbound
+from comfyserve.gateway.plain.upstream import Delivery
 from comfyserve.runtime.fleet import Fleet
 from comfyserve.runtime.supervisor import Supervisor
 from comfyserve.runtime.tasks import TaskScope
@@ -100,6 +101,7 @@ async def _ask(exchange: Exchange, supervisor: Supervisor) -> aiohttp.ClientResp
     call = exchange.call
     if (seconds := kept_seconds(call.header(KEEP_ALIVE.encode()))) is not None:
         supervisor.keep(seconds)
+    delivery = Delivery()
     try:
         return await exchange.session.request(
             call.scope["method"],
@@ -108,10 +110,12 @@ async def _ask(exchange: Exchange, supervisor: Supervisor) -> aiohttp.ClientResp
             data=exchange.inbound.pieces() if call.has_body else None,
             skip_auto_headers=_NOT_ADDED,
             allow_redirects=False,
+            trace_request_ctx=delivery,
         )
-    except aiohttp.ClientConnectorError:
-        return None
     except _DEAD as error:
+        # On a used connection aiohttp tries a read twice: the first may have killed the server.
+        if isinstance(error, aiohttp.ClientConnectorError) and not delivery.is_reused:
+            return None
         if isinstance(error.__cause__, CallerGone):
             raise CallerGone from error
         raise await _failure(call, supervisor, "ended the connection without an answer") from error
