@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.building import building
 from bench.floods import accepts, histories
 from bench.idling import idle
 from bench.imports import imports
@@ -41,9 +42,10 @@ TOPICS: dict[str, Measure] = {
     "playground": playground,
     "imports": imports,
     "plain": plain,
+    "building": building,
 }
 # Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"efficiency", "idle", "imports", "plain", "playground", "workflows"}
+EMBEDDED_ONLY = {"building", "efficiency", "idle", "imports", "plain", "playground", "workflows"}
 _TOPIC_TIMEOUT_S = 180.0
 
 

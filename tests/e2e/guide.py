@@ -13,7 +13,12 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def run_guide(
-    name: str, directory: Path, port: int, *, ports: Mapping[str, str] = MappingProxyType({})
+    name: str,
+    directory: Path,
+    port: int,
+    *,
+    ports: Mapping[str, str] = MappingProxyType({}),
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run `docs/guides/NAME`; its server is the first job of the shell, and listens on `port`.
 
@@ -35,5 +40,6 @@ def run_guide(
             "HOME": str(directory),
             "COMFYSERVE_PORT": str(port),
             "LANG": "C.UTF-8",
+            **env,
         },
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from comfyserve.domain.errors import EngineFailure
 
 MARK = "COMFYSERVE_BUILD"
 """The variable by which every process of a build is found again: it holds the path of its tree."""
+_RUN_MARK = "COMFYSERVE_BUILD_RUN"
+"""The same for one program and what it started: others of the build may run beside it."""
 _GRACE_S = 5.0
 _CHUNK_BYTES = 64 * 1024
 _KEPT_LINES = 40
@@ -98,6 +101,7 @@ class _Watch:
         self._order = order
         self._log = log
         self._stopping = threading.Event()
+        self._mark = secrets.token_hex(8)
 
     def stop(self) -> None:
         """End it soon."""
@@ -110,7 +114,7 @@ class _Watch:
             process = subprocess.Popen(  # noqa: S603 - running what the image says is the point
                 list(order.argv),
                 cwd=order.cwd,
-                env=dict(order.env),
+                env={**order.env, _RUN_MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -156,8 +160,7 @@ class _Watch:
                 if self._stopping.is_set():
                     _signal_group(process.pid, signal.SIGKILL)
         _signal_group(process.pid, signal.SIGKILL)
-        if mark := self._order.env.get(MARK):
-            kill_marked(mark)
+        _kill_all(f"{_RUN_MARK}={self._mark}")
         return process.wait()
 
 
@@ -171,7 +174,11 @@ def kill_marked(mark: str) -> int:
 
     Blocks until they are gone. Nobody may be left that writes into a tree while it is read.
     """
-    pids = there = _marked(mark)
+    return _kill_all(f"{MARK}={mark}")
+
+
+def _kill_all(variable: str) -> int:
+    pids = there = _having(variable)
     for _ in range(_PATIENCE):
         for pid in there:
             with contextlib.suppress(ProcessLookupError):
@@ -179,12 +186,12 @@ def kill_marked(mark: str) -> int:
         if not there:
             break
         time.sleep(_PAUSE_S)
-        there = _marked(mark)
+        there = _having(variable)
     return len(pids)
 
 
-def _marked(mark: str) -> list[int]:
-    wanted, found = f"{MARK}={mark}".encode(), []
+def _having(variable: str) -> list[int]:
+    wanted, found = variable.encode(), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):

@@ -174,7 +174,7 @@ def deploy(client: Client, order: Order) -> None:
         return
     if order.as_name is not None:
         raise click.UsageError("--name goes with code: deploy api.py:handler --name NAME")
-    spec = make_spec(_with_built(order))
+    spec = make_spec(_with_built(client, order))
     start_s = order.start_timeout or _DEFAULTS.timeouts.start_s
     with render.busy(f"deploying {order.name}: starting its engine once"):
         answer = client.deploy(order.name, spec, start_s + _SLACK_S)
@@ -192,7 +192,7 @@ def deploy(client: Client, order: Order) -> None:
     render.emit(deployed.url)
 
 
-def _with_built(order: Order) -> Order:
+def _with_built(client: Client, order: Order) -> Order:
     """The order with its image built; what it names by its digest is taken as it is."""
     if order.image is None or re.fullmatch(r"[0-9a-f]{64}", order.image):
         return order
@@ -200,8 +200,7 @@ def _with_built(order: Order) -> Order:
     # Here, not at the top: it loads the user's code.
     from comfyserve.cli.building import Wish, build_now
 
-    given = click.get_current_context().params
-    server = {"url": given["url"], "token": given["token"]}
+    server = {"url": client.url, "token": click.get_current_context().params["token"]}
     built = build_now(Wish(order.image, quiet=order.as_json), server)
     return replace(order, image=str(built["digest"]))
 

@@ -69,6 +69,14 @@ async def test_a_canceled_run_leaves_no_process(tmp_path: Path) -> None:
     assert kill_marked(str(tmp_path)) == 0
 
 
+async def test_the_end_of_one_program_leaves_those_beside_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    beside = asyncio.ensure_future(run(_shell(tmp_path, "cat go"), _log(tmp_path)))
+    await run(_shell(tmp_path, "echo done"), _log(tmp_path))
+    await asyncio.to_thread((tmp_path / "go").write_text, "on it went\n")
+    assert await beside == ["on it went"]
+
+
 async def test_secrets_are_masked_in_log_message_and_tail(tmp_path: Path) -> None:
     log = _log(tmp_path)
     log.mask(["s3cr3t-value", "ab"])
