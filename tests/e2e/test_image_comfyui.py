@@ -59,9 +59,11 @@ def _deploy(server: ServerProcess, cwd: Path, name: str, image: str) -> str:
 
 def test_a_real_comfyui_runs_from_an_image(tmp_path: Path, comfyui: ComfyUI) -> None:
     source = tmp_path / "source"
-    left_out = shutil.ignore_patterns(
-        "models", "output", "temp", "user", ".git", "requirements.txt"
-    )
+    top = {"models", "output", "temp", "user", ".git", "requirements.txt"}
+
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        return top.intersection(names) if directory == str(comfyui.directory) else set()
+
     shutil.copytree(comfyui.directory, source, ignore=left_out)
     (source / "models").mkdir()
     packages = next(comfyui.python.parent.parent.glob("lib/python3*/site-packages"))

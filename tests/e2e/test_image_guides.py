@@ -23,6 +23,7 @@ def test_deploy_comfyui_as_it_is(place: Path, free_port: int) -> None:
     result = run_guide("deploy-comfyui-as-it-is.md", place, free_port)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "/d/preview/" in result.stdout
+    assert "EmptyImage" in (place / "object_info.json").read_text()
     assert "removed 0 images" in result.stderr
 
 
