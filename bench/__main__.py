@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.building import building
+from bench.doors import doors
 from bench.floods import accepts, histories
 from bench.idling import idle
 from bench.imports import imports
@@ -33,6 +34,7 @@ from bench.workflows import workflows
 
 TOPICS: dict[str, Measure] = {
     "warm": warm,
+    "doors": doors,
     "wake": wake,
     "accepts": accepts,
     "histories": histories,
@@ -45,7 +47,16 @@ TOPICS: dict[str, Measure] = {
     "building": building,
 }
 # Against ComfyUI they would measure the same again, or need the embedded engine's sleeping node.
-EMBEDDED_ONLY = {"building", "efficiency", "idle", "imports", "plain", "playground", "workflows"}
+EMBEDDED_ONLY = {
+    "building",
+    "doors",
+    "efficiency",
+    "idle",
+    "imports",
+    "plain",
+    "playground",
+    "workflows",
+}
 _TOPIC_TIMEOUT_S = 180.0
 
 

@@ -128,6 +128,20 @@ def test_a_failure_names_the_node_as_its_author_does(door: Door) -> None:
     assert "'The culprit'" in picture.error["message"]
 
 
+def test_what_a_node_says_in_words_is_told_too(door: Door) -> None:
+    workflow = {
+        "1": {
+            "class_type": "TestingText",
+            "inputs": {"text": "a cat"},
+            "_meta": {"title": "Caption"},
+        }
+    }
+    door.publish("caption", workflow)
+    job = door.run("caption", {}, Prefer="wait=30")
+    (texts,) = job["texts"].values()
+    assert (job["outputs"], texts) == ([], ["a cat"])
+
+
 def test_an_output_comes_whole_in_part_or_once_it_is_made(door: Door) -> None:
     job = door.run("slow", {"seconds": 0.3}, Prefer="wait=0")
     missing = door.call("GET", f"/jobs/{job['id']}/outputs/0")

@@ -79,6 +79,7 @@ def control_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(ComfyserveError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(404, _on_unknown)
+    app.add_exception_handler(UnicodeEncodeError, _on_bad_text)
     return app
 
 
@@ -93,6 +94,13 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
         f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()
     )
     return control_error(InvalidInput(found))
+
+
+async def _on_bad_text(_: Request, error: Exception) -> Response:
+    """JSON can hold half characters (lone surrogates), which nothing can store."""
+    return control_error(
+        InvalidInput(f"the request holds text that is not valid Unicode: {error}", code="bad_text")
+    )
 
 
 async def _on_unknown(request: Request, _: Exception) -> Response:

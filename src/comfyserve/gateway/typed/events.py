@@ -131,7 +131,7 @@ class _Reader:
         if not entries:
             return
         has_outputs = any(entry.kind is Kind.OUTPUT for entry in entries)
-        assets = await assets_of(self._call, job) if has_outputs else ()
+        assets = await assets_of(self._call, job, self._subject) if has_outputs else ()
         places = {asset.id: (index, asset) for index, asset in enumerate(assets)}
         for entry in entries:
             self._mark = story.began, entry.number
@@ -164,15 +164,14 @@ class _Reader:
     async def _tell_end(self, told: list[bytes], job: Job) -> None:
         """What of the story is left, outputs that are not in it, and how it ended."""
         story = await self._call.gateway.store.calls.story(job.id)
-        heard_all = self._mark
         if story is not None:
             await self._tell_story(told, job, story)
             self._told_outputs |= {
                 entry.data["asset"] for entry in story.entries if entry.kind is Kind.OUTPUT
             }
-        elif heard_all is None and self._told_stage is None:
+        elif self._mark is None and self._told_stage is None:
             told.append(_frame("stage", {"stage": "queued", "at": job.created_at}))
-        for index, asset in enumerate(await assets_of(self._call, job)):
+        for index, asset in enumerate(await assets_of(self._call, job, self._subject)):
             if asset.id not in self._told_outputs:
                 model = output_model(asset, index, self._subject, self._call.links)
                 told.append(_frame("output", model))

@@ -107,22 +107,26 @@ async def _resolve(
 
 
 async def _from_data(call: Call, each: InterfaceInput, value: str) -> Resolved:
-    found = _DATA_URL.fullmatch(value)
-    if found is None:
-        raise Unusable("this is no data URL", "Write data:image/png;base64,... .")
-    try:
-        if found[2].lower().endswith(";base64"):
-            data = base64.b64decode(unquote(found[3]), validate=True)
-        else:
-            data = unquote(found[3], errors="strict").encode("latin-1")
-    except (binascii.Error, ValueError):
-        raise Unusable("its data is not valid base64", "Encode the bytes as base64.") from None
+    # In a thread: it may be long, and others are not to be kept waiting.
+    data = await asyncio.to_thread(_decode, value)
     incoming = call.gateway.store.blobs.begin()
     try:
         await asyncio.to_thread(incoming.write, data)
         return await _keep(call, each, incoming, data[:_HEAD_BYTES], each.name)
     finally:
         await asyncio.to_thread(incoming.discard)
+
+
+def _decode(value: str) -> bytes:
+    found = _DATA_URL.fullmatch(value)
+    if found is None:
+        raise Unusable("this is no data URL", "Write data:image/png;base64,... .")
+    try:
+        if found[2].lower().endswith(";base64"):
+            return base64.b64decode(unquote(found[3]), validate=True)
+        return unquote(found[3], errors="strict").encode("latin-1")
+    except (binascii.Error, ValueError):
+        raise Unusable("its data is not valid base64", "Encode the bytes as base64.") from None
 
 
 async def _from_url(call: Call, each: InterfaceInput, value: str) -> Resolved:

@@ -41,7 +41,7 @@ class ProgressModel(_Model):
 class OutputModel(_Model):
     """A file that the job made. `url` works without a token until `url_expires_at`."""
 
-    index: int
+    index: int = Field(description="Among what there is so far; final once the job has ended.")
     name: str | None = Field(description="Its name in the interface; null for another file.")
     kind: OutputKind
     filename: str
@@ -86,6 +86,7 @@ class JobModel(_Model):
     progress: ProgressModel | None
     inputs: dict[str, Any]
     outputs: list[OutputModel]
+    texts: dict[str, list[str]] = Field(description="What nodes said in words, by output.")
     error: JobErrorModel | None
     receipt: Receipt | None
     labels: dict[str, str]

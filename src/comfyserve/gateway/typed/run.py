@@ -75,8 +75,8 @@ def new_job(call: Call, loaded: Loaded, ready: Ready, labels: Mapping[str, str])
 async def _accepted(call: Call, loaded: Loaded, options: Options, sent: Sent) -> Job:
     """The job of this request: a new one, or that of an earlier request with the same key."""
     jobs = call.gateway.store.jobs
-    digest = sent.digest(*(f"{key}={value}" for key, value in sorted(options.labels.items())))
     key = used_key(call, loaded, options.key)
+    digest = "" if key is None else sent.digest(*map("=".join, sorted(options.labels.items())))
     if key is not None and (known := await jobs.replayed(key, digest, call.now)) is not None:
         return known
     checked, problems = check_inputs(loaded, sent.values)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from comfyserve.domain.errors import NotFound
 from comfyserve.domain.eta import Pace, eta_of_queued, eta_of_running
 from comfyserve.domain.job import Job, JobError, JobState
@@ -20,6 +22,7 @@ from comfyserve.runtime.jobs import Attempt
 from comfyserve.store.assets import Asset
 
 _KINDS = frozenset({"image", "video", "audio", "text"})
+_MOST_TEXT_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,8 @@ async def job_model(call: Call, job: Job, subject: Subject | None = None) -> m.J
     subject = subject or await subject_of(gateway, job)
     attempt = attempt_at(gateway, job)
     standing = await standing_of(gateway, job, subject, attempt)
-    assets = (
-        () if job.started_at is None and job.finished_at is None else await assets_of(call, job)
-    )
+    has_begun = job.started_at is not None or job.finished_at is not None
+    assets = await assets_of(call, job, subject) if has_begun else ()
     called = subject.call
     return m.JobModel(
         id=job.id,
@@ -69,6 +71,7 @@ async def job_model(call: Call, job: Job, subject: Subject | None = None) -> m.J
         progress=progress_model(attempt, subject),
         inputs=dict(called.inputs) if called else {},
         outputs=output_models(assets, subject, call.links),
+        texts=await _texts(gateway, job, subject),
         error=_error_model(job.error, subject),
         receipt=await gateway.store.jobs.receipt(job.id),
         labels=dict(job.labels),
@@ -160,10 +163,11 @@ def progress_shown(progress: Progress, subject: Subject) -> m.ProgressModel:
     )
 
 
-async def assets_of(call: Call, job: Job) -> Sequence[Asset]:
+async def assets_of(call: Call, job: Job, subject: Subject | None = None) -> Sequence[Asset]:
     """What a job made and still has: outputs of the interface first, previews last."""
-    assets = await call.gateway.store.assets.of_job(job.id)
-    called = await call.gateway.store.calls.of_job(job.id)
+    store = call.gateway.store
+    assets = await store.assets.of_job(job.id)
+    called = subject.call if subject else await store.calls.of_job(job.id)
     order = list(called.outputs) if called else []
 
     def rank(asset: Asset) -> tuple[bool, int]:
@@ -201,6 +205,25 @@ def output_model(asset: Asset, index: int, subject: Subject, links: Links) -> m.
             "url_expires_at": url_expires_at,
         }
     )
+
+
+async def _texts(gateway: Gateway, job: Job, subject: Subject) -> dict[str, list[str]]:
+    """What nodes reported that is text and no file, under the names of outputs or titles of nodes."""
+    if job.state is not JobState.SUCCEEDED:
+        return {}
+    entry = await gateway.store.jobs.history_entry(job.deployment_id, job.prompt_id)
+    outputs = {} if entry is None else msgspec.json.decode(entry).get("outputs")
+    told: dict[str, list[str]] = {}
+    room = _MOST_TEXT_CHARACTERS
+    for node_id, output in outputs.items() if isinstance(outputs, dict) else ():
+        listed = output.values() if isinstance(output, dict) else ()
+        texts = [t for each in listed if isinstance(each, list) for t in each if isinstance(t, str)]
+        room -= sum(map(len, texts))
+        if texts and room >= 0:
+            named = subject.call.outputs.get(node_id) if subject.call else None
+            node = subject.node(node_id)
+            told[named or (node.title if node else node_id)] = texts
+    return told
 
 
 async def _pace(gateway: Gateway, job: Job, called: JobCall | None) -> Pace:
