@@ -180,6 +180,7 @@ def test_unknown_jobs_are_not_found(door: Door) -> None:
         assert door.call("GET", f"/jobs/{id_}/events").refusal == (404, "job_not_found")
 
 
+@pytest.mark.timeout(180)
 def test_a_story_outlives_the_server(home: Path, free_port: int) -> None:
     with typed_door(home, free_port) as door:
         door.publish("paint", painting())

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -22,6 +22,11 @@ from comfyserve.gateway.serving import OpenFile, send_file
 from comfyserve.store.assets import Asset, NewAsset
 
 router = APIRouter()
+
+# The name is for people and for what a browser saves; the id alone says which file it is.
+_NAMED: dict[str, Any] = {
+    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+}
 
 _MOST_BYTES = 8 * 1024**3
 _MOST_EXPIRES_S = 366 * 24 * 3600
@@ -183,7 +188,7 @@ async def revoke_links(output_id: str, gateway: Parts, owner: Owner) -> RevokedM
     return RevokedModel(revoked=await gateway.store.links.revoke(asset.id))
 
 
-@router.get("/outputs/{output_id}/content/{name}", tags=["outputs"])
+@router.get("/outputs/{output_id}/content/{name}", tags=["outputs"], openapi_extra=_NAMED)
 @router.head("/outputs/{output_id}/content/{name}", tags=["outputs"], include_in_schema=False)
 async def follow_link(
     output_id: str,
