@@ -85,6 +85,7 @@ def publish(server: ServerProcess, name: str, workflow: Any, interface: Any = No
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}; install Debian's chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -126,7 +127,7 @@ def give_photo(page: Page) -> None:
 
 
 def ended(page: Page, state: str) -> None:
-    expect(page.locator("#state")).to_have_text(state, timeout=PATIENCE_MS)
+    expect(page.locator("#state")).to_have_text(state)
 
 
 def loaded(page: Page, count: int) -> None:
@@ -148,7 +149,7 @@ def test_from_the_form_to_the_result_and_back_again(
         give_photo(page)
         expect(page.locator(".drop img")).to_be_visible()
         page.fill("textarea", "first")
-        page.locator("[name=seconds]").fill("2")
+        page.fill("[name=seconds]", "4")
         page.click("#run")
         expect(page.locator("#stages [aria-current]")).to_have_text("running")
         expect(page.locator("#preview")).to_be_visible()

@@ -13,7 +13,7 @@ from comfyserve.domain.usage import Receipt
 from comfyserve.domain.webhook import DeliveryState, WebhookEvent, event_of
 from comfyserve.domain.webhook_body import Facts, OutputFacts, job_facts, output_facts
 from comfyserve.store.rows import encode
-from comfyserve.store.tables import asset, job
+from comfyserve.store.tables import asset, job, job_call
 from comfyserve.store.webhook_tables import webhook, webhook_delivery
 from comfyserve.store.webhooks import read_event_column
 
@@ -22,6 +22,11 @@ _endpoint = select(job.c.endpoint_id).where(job.c.id == bindparam("job_id")).sca
 _LISTENERS = select(_w.id, _w.events, _w.origin).where(
     _w.subject.in_((bindparam("job_id"), bindparam("deployment_id"), _endpoint)),
     _w.ended_at.is_(None),
+)
+_ENDPOINT_NAME = (
+    select(job_call.c.endpoint)
+    .join(job, job.c.seq == job_call.c.job_seq)
+    .where(job.c.id == bindparam("job_id"))
 )
 _OUTPUTS = (
     select(
@@ -102,9 +107,12 @@ def listeners(
 
 
 def _insert(
-    connection: Connection, told: Told, facts: Facts, hearing: Iterable[tuple[str, str]]
+    connection: Connection, told: Told, facts: Facts, hearing: Sequence[tuple[str, str]]
 ) -> None:
-    document = encode(facts)
+    if not hearing:
+        return
+    endpoint = connection.execute(_ENDPOINT_NAME, {"job_id": told.job_id}).scalar()
+    document = encode({**facts, "job": {**facts["job"], "endpoint": endpoint}})
     rows = [
         {
             "id": make_id(Prefix.DELIVERY, secrets.token_bytes(ENTROPY_BYTES)),
@@ -123,8 +131,7 @@ def _insert(
         }
         for webhook_id, origin in hearing
     ]
-    if rows:
-        connection.execute(_INSERT, rows)
+    connection.execute(_INSERT, rows)
 
 
 def _output(columns: Iterable[Any]) -> OutputFacts:
