@@ -55,6 +55,6 @@ def test_models_on_a_volume_count(tmp_path: Path) -> None:
         # ComfyUI found the file too: it fails to read it, not to find it.
         ended = server.finished(accepted.json["prompt_id"], timeout_s=200)
         assert ended["state"] == "failed"
-        assert ended["error"]["code"] == "execution_error", ended["error"]
+        assert ended["error"]["code"] == "node_execution_error", ended["error"]
         assert server.request("DELETE", "/api/v1/volumes/weights").status == 409
     assert untouched == sorted(path.name for path in (place.directory / "models").rglob("*"))
