@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from tests.conftest import ComfyUI as Installation
 
 from comfyserve import ComfyUI, examples, start_comfyui
 from comfyserve.domain.errors import InvalidInput, NotFound
@@ -180,6 +181,27 @@ async def test_a_run_that_takes_too_long_is_ended(comfy: ComfySession) -> None:
 def test_a_script_runs_one_without_a_loop() -> None:
     result = ComfyUI(engine="embedded").run(json.dumps(solid(3)).encode())
     assert result.file.name.endswith(".png")
+
+
+@pytest.mark.comfyui
+@pytest.mark.timeout(240)
+async def test_a_real_comfyui_is_started_and_runs_several_at_once(
+    comfyui: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_OWN_DIRECTORY", "_STARTED"):  # as another process has them
+        monkeypatch.setattr(comfy_background, name, [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    try:
+        async with ComfyUI(comfyui_dir=comfyui.directory) as comfy:
+            results = await asyncio.gather(*(comfy.run(solid(color)) for color in (255, 65280)))
+            assert [pixel(await each.read()) for each in results] == [(0, 0, 255), (0, 255, 0)]
+            running = asyncio.create_task(comfy.run(solid(9)))
+            await asyncio.sleep(0)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    finally:
+        await asyncio.to_thread(comfy_background.stop)
 
 
 async def test_nothing_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

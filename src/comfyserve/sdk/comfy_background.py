@@ -24,6 +24,7 @@ URL_VARIABLE = "COMFYSERVE_COMFYUI_URL"
 """Where a ComfyUI is that is not ours to start."""
 _IN_REPLICA = "COMFYSERVE_REPLICA"
 _PLACES = ("ComfyUI", "comfy/ComfyUI", ".")
+_PYTHONS = ("venv/bin/python", ".venv/bin/python", "../venv/bin/python", "../.venv/bin/python")
 _PARTS = ("main.py", "nodes.py", "comfy")
 _LOOK_EACH_S = 0.05
 _ASK_S = 5.0
@@ -46,7 +47,8 @@ def start(
             return running
         argv, cwd = _command(engine, comfyui_dir)
         port = _free_port()
-        argv += ["--listen", "127.0.0.1", "--port", str(port), *_directories(directory), *args]
+        argv += ["--listen", "127.0.0.1", "--port", str(port), *_directories(directory)]
+        argv += [*_database(cwd, directory), *args]
         # Its output goes where ours goes. Whoever ends the replica ends it too.
         process = subprocess.Popen(argv, cwd=cwd, stdin=subprocess.DEVNULL)  # noqa: S603 - as told
         _STARTED.append(process)
@@ -114,14 +116,8 @@ def _command(
     if engine == "embedded":
         return [sys.executable, "-m", "comfyserve.engine"], None
     directory = _comfyui_dir(comfyui_dir)
-    python = next(
-        (
-            str(path)
-            for path in (directory / "venv/bin/python", directory / ".venv/bin/python")
-            if path.exists()
-        ),
-        sys.executable,
-    )
+    found = (directory / place for place in _PYTHONS)
+    python = next((str(path) for path in found if path.exists()), sys.executable)
     argv = [python, "-u", "main.py", "--disable-auto-launch"]
     # Empty, not missing: the replica was given no GPU.
     return ([*argv, "--cpu"] if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else argv), directory
@@ -145,6 +141,14 @@ def _directories(directory: Path) -> list[str]:
         (directory / name).mkdir(exist_ok=True)
         options += [f"--{name}-directory", str(directory / name)]
     return [*options, "--temp-directory", str(directory)]
+
+
+def _database(comfyui_dir: Path | None, directory: Path) -> list[str]:
+    """A database of its own, where it has one: the default is one file in the installation."""
+    options = comfyui_dir / "comfy" / "cli_args.py" if comfyui_dir is not None else None
+    if options is None or "--database-url" not in options.read_text("utf-8", "replace"):
+        return []
+    return ["--database-url", f"sqlite:///{directory / 'user' / 'comfyui.db'}"]
 
 
 def _await_answer(process: subprocess.Popen[bytes], url: str, timeout_s: float) -> None:
