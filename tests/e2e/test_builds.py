@@ -12,6 +12,8 @@ from tests.e2e.fake_hub import Hub, serving_hub
 from tests.e2e.ports import two_free_ports
 from tests.e2e.server_process import ServerProcess, serving, wait_until
 
+from comfyserve.cli.main import run_command
+
 _DATA = os.urandom(300_000)
 
 
@@ -102,24 +104,35 @@ def test_a_failed_build_says_why_and_exits_with_1(server: ServerProcess, tmp_pat
         (["build", "nothing.py:image"], 3, "there is no file 'nothing.py'"),
         (["build", "nothing.json"], 3, "there is no file 'nothing.json'"),
         (["build", "bad.json"], 2, "unknown kind 'magic'"),
-        (["build", "none.py:image"], 2, "none.py:image is neither an Image nor has one, but int"),
-        (["build", "docker.py:image"], 4, "which needs a container engine"),
+        (
+            ["build", "no_image.py:image"],
+            2,
+            "no_image.py:image is neither an Image nor has one, but int",
+        ),
+        (["build", "docker_image.py:image"], 4, "which needs a container engine"),
         (["build", "show", "bd_nothing"], 3, "there is no build 'bd_nothing'"),
         (["build", "logs", "bd_nothing"], 3, "there is no build 'bd_nothing'"),
         (["build", "prune"], 2, "confirm with --yes"),
     ],
 )
 def test_what_cannot_be_built_is_refused(
-    server: ServerProcess, tmp_path: Path, words: list[str], code: int, says: str
+    server: ServerProcess,
+    tmp_path: Path,
+    words: list[str],
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "bad.json").write_text('{"steps": [{"kind": "magic"}]}')
-    (tmp_path / "none.py").write_text("image = 3\n")
-    (tmp_path / "docker.py").write_text(
+    (tmp_path / "no_image.py").write_text("image = 3\n")
+    (tmp_path / "docker_image.py").write_text(
         "from comfyserve import Image\nimage = Image(base_image='debian:12')\n"
     )
-    done = _command(server, tmp_path, *words)
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMFYSERVE_URL", server.url)
+    assert run_command(words) == code
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_two_identical_builds_at_once_are_one(server: ServerProcess, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from tests.e2e.ports import two_free_ports
 from tests.e2e.server_process import ServerProcess, picture, serving
 from tests.unit.build.supplies import make_repository
 
+from comfyserve.cli.main import run_command
+
 _IMAGE = """
 from comfyserve import Image
 
@@ -126,11 +128,18 @@ def test_an_image_whose_comfyui_does_not_start_is_not_built(
     ],
 )
 def test_what_cannot_be_deployed_is_refused(
-    server: ServerProcess, place: Path, words: list[str], code: int, says: str
+    server: ServerProcess,
+    place: Path,
+    words: list[str],
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    refused = _command(server, place, "deploy", "none", "--cpu", *words)
-    assert refused.returncode == code, refused.stderr
-    assert says in " ".join(refused.stderr.split())
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COMFYSERVE_URL", server.url)
+    assert run_command(["deploy", "none", "--cpu", *words]) == code
+    assert says in " ".join(capsys.readouterr().err.split())
     assert server.get("/api/v1/deployments/none").status == 404
 
 

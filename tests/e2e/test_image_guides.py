@@ -8,7 +8,7 @@ from tests.e2e.fake_hub import serving_hub
 from tests.e2e.guide import run_guide
 from tests.unit.build.supplies import make_repository
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from comfyserve.build.executor import BuildFailed, Run, run
 from comfyserve.build.log import BuildLog
 from comfyserve.build.models import Fetcher, ModelStore
 from comfyserve.build.workshop import Workshop
-from comfyserve.domain.image_steps import BuildSecrets
 
 OpenArchive = Callable[[str], Awaitable[Path]]
 """Where the archive with this digest lies. Raises NotFound."""
@@ -88,9 +87,3 @@ class Bench:
             return self.secrets[name]
         except KeyError:
             raise BuildFailed(f"there is no secret '{name}'", code="secret_not_found") from None
-
-
-def secret_env(step_secrets: Sequence[str], values: Mapping[str, str]) -> Mapping[str, str]:
-    """The secrets that a command finds in its environment."""
-    BuildSecrets(tuple(step_secrets)).check()
-    return {name: values[name] for name in step_secrets if name in values}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import structlog
 import uv
 
@@ -218,7 +219,8 @@ class Builder:
     def _publish(self, digest: str, document: ImageDocument) -> Artifact:
         before = self._artifacts.read(digest)
         former = [] if before is None else [*before.former_trees, before.tree]
-        self._artifacts.write(digest, _with_former(document, former))
+        # Replicas may still run in the trees of earlier builds; a prune removes them.
+        self._artifacts.write(digest, msgspec.structs.replace(document, former_trees=former))
         artifact = self._artifacts.find(digest)
         if artifact is None:
             raise BuildFailed("the built image vanished; build it again")
@@ -244,18 +246,6 @@ class Builder:
             kill_marked(str(path))
             remove_tree(path)
         return len(half_done)
-
-
-def _with_former(document: ImageDocument, former: list[str]) -> ImageDocument:
-    """Replicas may still run in the trees of earlier builds; a prune removes them."""
-    return ImageDocument(
-        **{
-            name: getattr(document, name)
-            for name in document.__struct_fields__
-            if name != "former_trees"
-        },
-        former_trees=former,
-    )
 
 
 async def _note(order: Order, text: str) -> None:

@@ -46,7 +46,7 @@ class _Screen:
         console = render.talk()
         self._steps = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("[bold]step {task.fields[step]}/{task.fields[steps]}"),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=console,
@@ -56,6 +56,7 @@ class _Screen:
         self._bytes = (
             BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
         )  # fmt: skip
+        self._plain = self._steps.columns
         self._step: TaskID | None = None
         self._seen = 0
 
@@ -87,22 +88,16 @@ class _Screen:
         if self._step is None or progress.step != self._seen:
             if self._step is not None:
                 self._steps.remove_task(self._step)
-            self._step = self._steps.add_task(progress.title, total=progress.steps)
             self._seen = progress.step
-        self._steps.columns = (
-            *self._steps.columns[:4],
-            *(self._bytes if progress.done_bytes else ()),
-        )
-        if progress.done_bytes:
-            # A bar counts one thing: while bytes come, it is bytes.
-            self._steps.update(
-                self._step,
-                description=f"{progress.title} ({progress.step} of {progress.steps})",
-                completed=progress.done_bytes,
-                total=progress.total_bytes,
+            self._step = self._steps.add_task(
+                progress.title, total=None, step=progress.step, steps=progress.steps
             )
-        else:
-            self._steps.update(self._step, completed=progress.step, total=progress.steps)
+            self._steps.columns = self._plain
+        if progress.done_bytes:
+            self._steps.columns = (*self._plain, *self._bytes)
+            self._steps.update(
+                self._step, completed=progress.done_bytes, total=progress.total_bytes
+            )
 
 
 def _events(stream: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
