@@ -170,7 +170,8 @@ async def test_reads_use_indexes(store: Store, is_ascending: bool) -> None:
         await store.outbox.due("https://a.example", 50.0, 5)
         await store.outbox.wants(page.jobs[0], WebhookEvent.PROGRESS)
         await store.outbox.list(DeliveryFilter(webhook_id="x"), 5)
-        await store.outbox.list(DeliveryFilter(job_id="x"), 5, "x")
+        told = await store.outbox.list(DeliveryFilter(job_id=job_id), 1)
+        await store.outbox.list(DeliveryFilter(job_id="x"), 5, told.deliveries[0].id)
     plans = await _plans(store, statements)
     assert len(plans) > 15
     assert _slow(plans) == {}

@@ -11,6 +11,7 @@ import standardwebhooks
 
 from comfyserve.clock import SystemClock
 from comfyserve.domain.deployment import Deployment
+from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.outside import OutsidePolicy
 from comfyserve.domain.webhook import Delivery, DeliveryState, NewWebhook, Webhook, WebhookEvent
 from comfyserve.runtime.courier import HANDS_FOR_THE_DOUBTFUL, HANDS_PER_RECEIVER, Courier
@@ -359,3 +360,14 @@ async def test_old_deliveries_are_pruned(store: Store, receiver: Receiver) -> No
     assert (await store.outbox.counts())[DeliveryState.DELIVERED] == 1
     await store.collect(now + 4 * DAY_S)
     assert (await store.outbox.counts())[DeliveryState.DELIVERED] == 0
+
+
+async def test_deliveries_come_in_pages(store: Store) -> None:
+    await listen(store, "https://a.example/")
+    await end(store, 5)
+    first = await store.outbox.list(DeliveryFilter(), 3)
+    rest = await store.outbox.list(DeliveryFilter(), 3, first.next_cursor)
+    assert len({each.id for each in (*first.deliveries, *rest.deliveries)}) == 5
+    assert rest.next_cursor is None
+    with pytest.raises(InvalidInput, match="not a cursor"):
+        await store.outbox.list(DeliveryFilter(), 3, "msg_none")

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from comfyserve.domain.errors import NotFound
+from comfyserve.domain.errors import InvalidInput, NotFound
 from comfyserve.domain.job import Job
 from comfyserve.domain.progress import Progress
 from comfyserve.domain.webhook import (
@@ -49,7 +49,7 @@ DELIVERY_COLUMNS = (
 _PENDING = DeliveryState.PENDING.value
 _ROWS = select(*DELIVERY_COLUMNS)
 _BY_ID = _ROWS.where(_d.id == bindparam("id"))
-_SEQ_OF = select(_d.seq).where(_d.id == bindparam("id")).scalar_subquery()
+_SEQ_OF = select(_d.seq).where(_d.id == bindparam("id"))
 _WAITING = select(_d.origin, func.min(_d.next_at)).where(_d.state == _PENDING).group_by(_d.origin)
 _PARCELS = (
     select(_d.facts, deployment.c.name, *DELIVERY_COLUMNS, *WEBHOOK_COLUMNS)
@@ -203,7 +203,10 @@ class OutboxStore:
     async def list(
         self, chosen: DeliveryFilter, limit: int, cursor: str | None = None
     ) -> DeliveryPage:
-        """One page of deliveries, the newest first; `cursor` is where the page before ended."""
+        """One page of deliveries, the newest first; `cursor` is where the page before ended.
+
+        Raises InvalidInput `invalid_cursor`.
+        """
         query = _ROWS.order_by(_d.seq.desc()).limit(limit + 1)
         for column, value in (
             (_d.deployment_id, chosen.deployment_id),
@@ -213,12 +216,18 @@ class OutboxStore:
         ):
             if value is not None:
                 query = query.where(column == value)
-        parameters: dict[str, Any] = {}
-        if cursor is not None:
-            query, parameters = query.where(_d.seq < _SEQ_OF), {"id": cursor}
-        rows = await self._database.read(
-            lambda connection: [_delivery(row) for row in connection.execute(query, parameters)]
-        )
+
+        def work(connection: Connection) -> list[Delivery]:
+            if cursor is None:
+                return [_delivery(row) for row in connection.execute(query)]
+            seq = connection.execute(_SEQ_OF, {"id": cursor}).scalar()
+            if seq is None:
+                raise InvalidInput(
+                    f"'{cursor[:80]}' is not a cursor that this list gave.", code="invalid_cursor"
+                )
+            return [_delivery(row) for row in connection.execute(query.where(_d.seq < seq))]
+
+        rows = await self._database.read(work)
         page = rows[:limit]
         return DeliveryPage(page, page[-1].id if len(rows) > limit else None)
 
