@@ -70,9 +70,11 @@ def _outputs_and_undecided(
 
 def _odd_options(prompt: Mapping[str, Any], catalog: NodeCatalog, walk: Walk) -> Iterator[Problem]:
     """Find dynamic combos that are not given, or given something that is no option of theirs."""
+    if not catalog.rules.expands_inputs:
+        return
     for node_id, (inputs, specs) in walk.looked_at.items():
         node_class = catalog.get(prompt[node_id]["class_type"])
-        if node_class is None or not (node_class.is_dynamic and catalog.rules.expands_inputs):
+        if node_class is None or not node_class.is_dynamic:
             continue
         known = {spec.name for spec in specs}
         for spec in node_class.inputs:
