@@ -156,6 +156,8 @@ def test_a_caller_that_goes_is_told_to_the_server(door: Plain) -> None:
     connection = socket.create_connection(("127.0.0.1", door.server.port))
     connection.sendall(b"GET /d/zoo/hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
     door.noted("hang began")
+    shown = door.state()
+    assert (shown["status"], shown["jobs"]) == ("busy", {"queued": 0, "running": 1})
     connection.close()
     door.noted("hang left")
     connection = socket.create_connection(("127.0.0.1", door.server.port))
@@ -251,6 +253,7 @@ def test_one_waits_for_its_turn_and_too_many_are_refused(door: Plain) -> None:
     assert len({answer.json["pid"] for answer in answers if answer.status == 200}) == 1
 
 
+@pytest.mark.slow
 def test_more_replicas_come_for_more_requests_and_go(door: Plain) -> None:
     server = door.server
     server.deploy("wide", engine=zoo(), scaling={"max_replicas": 2, "idle_timeout_s": 0.3})
@@ -263,6 +266,7 @@ def test_more_replicas_come_for_more_requests_and_go(door: Plain) -> None:
     assert usage["totals"]["busy_s"] > 6
 
 
+@pytest.mark.slow
 def test_what_is_kept_stays_and_what_is_not_goes(door: Plain) -> None:
     server = door.server
     server.deploy("kept", engine=zoo(), scaling={"idle_timeout_s": 0.2})
@@ -280,6 +284,7 @@ def test_what_is_kept_stays_and_what_is_not_goes(door: Plain) -> None:
     assert server.post("/api/v1/deployments/kept/keep-alive", {"seconds": -1}).status == 400
 
 
+@pytest.mark.slow
 def test_a_silent_socket_keeps_nothing_awake(door: Plain) -> None:
     server = door.server
     server.deploy("silent", engine=zoo(), scaling={"idle_timeout_s": 0.2})
@@ -411,6 +416,7 @@ def test_what_does_not_start_is_refused_with_its_log(door: Plain) -> None:
     assert door.server.get("/api/v1/deployments/bad").status == 404
 
 
+@pytest.mark.slow
 def test_a_server_that_listens_everywhere_is_told_apart(door: Plain) -> None:
     everywhere = [
         "import http.server as h, os; ",

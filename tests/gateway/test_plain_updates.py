@@ -131,9 +131,9 @@ def test_jobs_survive_an_update(server: ServerProcess) -> None:
     load_of_jobs: list[str] = []
 
     def change(load: Load) -> None:
-        before = len(load.answers)
         server.deploy("jobs", **{**spec, "limits": {"max_queue": 500}})
-        wait_until(lambda: len(load.answers) > before + 3, 30, "jobs go on")
+        before = len(load.answers)
+        wait_until(lambda: len(load.answers) > before + 3, 60, "jobs go on")
 
     load = under_load(submit, change, callers=2)
     assert {job["state"] for job in load.answers} == {"succeeded"}
@@ -159,6 +159,7 @@ def test_a_server_with_open_jobs_is_not_replaced_by_one_that_cannot_run_them(
     assert Plain(server, "busy").get("/status/200").status == 200
 
 
+@pytest.mark.slow
 def test_a_fixed_port_is_taken_by_one(server: ServerProcess, free_port: int) -> None:
     engine = zoo(container_port=free_port)
     engine["command"] = [*engine["command"][:-1], str(free_port)]

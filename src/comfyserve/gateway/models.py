@@ -85,7 +85,7 @@ class FailureModel(Model):
 
 
 class QueueModel(Model):
-    """How many jobs wait and run."""
+    """How many jobs wait and run; of a plain deployment, how many requests."""
 
     queued: int
     running: int

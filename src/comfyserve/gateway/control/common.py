@@ -27,12 +27,16 @@ async def show_deployment(
 ) -> m.DeploymentModel:
     """A deployment with its live replicas and its queue."""
     fleet = gateway.runtime.fleet(deployment.id)
-    counts = await gateway.store.jobs.counts(deployment.id)
+    if deployment.revision.is_plain:
+        work = m.QueueModel(queued=fleet.traffic.waiting, running=fleet.traffic.in_flight)
+    else:
+        counts = await gateway.store.jobs.counts(deployment.id)
+        work = m.QueueModel(queued=counts.queued, running=counts.active)
     return m.DeploymentModel.of(
         deployment,
         address_of(gateway, deployment.name, request),
         [supervisor.replica for supervisor in fleet.supervisors],
-        m.QueueModel(queued=counts.queued, running=counts.active),
+        work,
         fleet.last_start_error,
     )
 

@@ -113,8 +113,8 @@ async def _ask(exchange: Exchange, supervisor: Supervisor) -> aiohttp.ClientResp
             trace_request_ctx=delivery,
         )
     except _DEAD as error:
-        # On a used connection aiohttp tries a read twice: the first may have killed the server.
-        if isinstance(error, aiohttp.ClientConnectorError) and not delivery.is_reused:
+        # aiohttp tries a read twice: the first time may have been what killed the server.
+        if isinstance(error, aiohttp.ClientConnectorError) and not delivery.is_connected:
             return None
         if isinstance(error.__cause__, CallerGone):
             raise CallerGone from error

@@ -1,6 +1,8 @@
 """One WebSocket through the plain door: relayed message by message, both sides closed together."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 
 import aiohttp
 from starlette.types import Receive, Scope, Send
@@ -154,7 +156,8 @@ class _Relay:
             end = next(task.result() for task in (down, up, watch) if task.done())
         code, reason = end
         if self._caller.is_open:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            with suppress(OSError):  # It has gone in this moment.
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
         else:
             await upstream.close(code=code, message=reason.encode()[:120])
 
@@ -181,14 +184,24 @@ class _Relay:
             match message.type:
                 case aiohttp.WSMsgType.TEXT:
                     self._move()
-                    await self._send({"type": "websocket.send", "text": message.data})
+                    is_there = await self._tell({"text": message.data})
                 case aiohttp.WSMsgType.BINARY:
                     self._move()
-                    await self._send({"type": "websocket.send", "bytes": bytes(message.data)})
+                    is_there = await self._tell({"bytes": bytes(message.data)})
                 case aiohttp.WSMsgType.CLOSE:
                     return _sendable(message.data, instead=_FAILED), str(message.extra or "")
                 case _:
                     return _FAILED, "the server went away"
+            if not is_there:
+                return _GOING_AWAY, ""
+
+    async def _tell(self, message: Mapping[str, str | bytes]) -> bool:
+        """Send a message to the caller; whether it is still there."""
+        try:
+            await self._send({"type": "websocket.send", **message})
+        except OSError:  # How servers say it: ASGI 2.4.
+            return False
+        return True
 
     async def _watch(self) -> "_End":
         """Give the slot back while nothing flows; end what would keep a replica from stopping."""

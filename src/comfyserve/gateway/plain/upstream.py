@@ -14,15 +14,16 @@ _LONGEST_HEADER_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Delivery:
-    """How one request was sent: a used connection may have taken it, and then died of it."""
+    """Whether a server had a connection for a request, and so may have begun with it."""
 
-    is_reused: bool = False
+    is_connected: bool = False
 
 
 def open_upstream() -> aiohttp.ClientSession:
     """A session for exchanges that are passed on as they are. A request's trace context is a Delivery."""
     trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_on_reuse)
+    trace.on_connection_reuseconn.append(_on_connection)
+    trace.on_connection_create_end.append(_on_connection)
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S),
@@ -35,9 +36,7 @@ def open_upstream() -> aiohttp.ClientSession:
     )
 
 
-async def _on_reuse(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
-) -> None:
+async def _on_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     delivery = context.trace_request_ctx
     if isinstance(delivery, Delivery):
-        delivery.is_reused = True
+        delivery.is_connected = True
