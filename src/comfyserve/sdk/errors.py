@@ -28,6 +28,8 @@ class ClientError(ComfyserveError):
     ) -> None:
         super().__init__(message, code=code)
         self.evidence = tuple(evidence)
+        for line in self.evidence:
+            self.add_note(f"  {line}")  # shown below the message where nobody catches it
 
 
 class Refused(ClientError):

@@ -1,5 +1,6 @@
 """What is declared becomes a spec, and what cannot be meant is refused at once, clearly."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from comfyserve import Image, Pod, Secret, Volume, asgi
 from comfyserve.domain.errors import ComfyserveError, InvalidInput
 from comfyserve.domain.spec import EngineKind, VolumeMount
 from comfyserve.sdk.amounts import read_cpu, read_gpu, read_memory
+from comfyserve.sdk.errors import ServerFailed
 
 GIB = 2**30
 
@@ -159,3 +161,8 @@ def test_errors_are_of_one_tree() -> None:
         Volume("", "x")
     with pytest.raises(ComfyserveError):
         Secret("")
+
+
+def test_an_error_that_nobody_catches_shows_its_evidence() -> None:
+    shown = "".join(traceback.format_exception_only(ServerFailed("it broke", evidence=["why"])))
+    assert shown.endswith("ServerFailed: it broke\n  why\n")
