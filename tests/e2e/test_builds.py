@@ -189,6 +189,7 @@ def test_a_model_of_a_hub_is_fetched_by_commit_and_checked(server: ServerProcess
     assert "'hf://owner/repo/other.safetensors' cannot be fetched: " in failed["message"]
 
 
+@pytest.mark.slow
 def test_a_gated_model_needs_its_secret(server: ServerProcess, hub: Hub) -> None:
     hub.token = "hf_secret_value"
     try:
@@ -219,6 +220,7 @@ def test_a_private_address_is_not_reached(server: ServerProcess, hub: Hub) -> No
     assert "not a public address" in failed["message"]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_leaves_nothing_half_done(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "started")
     first = _run(f"echo first >> {tmp_path}/trace")

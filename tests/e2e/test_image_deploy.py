@@ -83,6 +83,7 @@ def test_an_image_is_built_started_once_and_serves(server: ServerProcess, place:
     assert set(build["lock"]) == {"comfyui", "custom_node bad-pack", "custom_node good-pack"}
 
 
+@pytest.mark.slow
 def test_options_that_the_engine_sees_are_recorded_anew(server: ServerProcess, place: Path) -> None:
     before = _starts(server)
     words = ("deploy", "third", "--image", "img.py:image", "--cpu", "--arg=--lowvram")

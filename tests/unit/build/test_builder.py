@@ -158,6 +158,7 @@ async def test_an_archive_cannot_reach_out_of_the_workspace(yard: Yard, tmp_path
         await yard.build(LocalFiles("cd" * 32, "app"))
 
 
+@pytest.mark.slow
 async def test_a_python_that_is_not_there_is_refused_with_those_that_are(yard: Yard) -> None:
     own = ".".join(map(str, sys.version_info[:3]))
     with pytest.raises(InvalidInput, match=rf"no Python 3\.99 on this machine.*{own}") as refused:

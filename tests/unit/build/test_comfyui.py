@@ -120,6 +120,7 @@ async def test_custom_nodes_of_the_registry_at_a_version(yard: Yard, comfyui: Pa
         await yard.build(base, CustomNodes(("other",)))
 
 
+@pytest.mark.slow
 async def test_a_broken_archive_is_said_to_be_one(yard: Yard, comfyui: Path) -> None:
     release = {"version": "1.0", "downloadUrl": "https://cdn.example/broken.zip"}
     yard.fetcher.pages = {
