@@ -4,15 +4,17 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from comfyserve.domain.deployment import Deployment, DeploymentState
-from comfyserve.domain.job import Job, JobEventKind, JobState
+from comfyserve.domain.job import Job, JobDocuments, JobEventKind, JobState
 from comfyserve.domain.replica import Cause, ReplicaState
 from comfyserve.domain.spec import Limits
 from comfyserve.runtime.launchers.base import LaunchState
 from comfyserve.runtime.supervisor import Supervisor
+from comfyserve.store.jobs import NewJob
 from comfyserve.testing.comfy import Conduct
 from comfyserve.testing.comfy_classes import a_prompt
 from comfyserve.testing.comfy_plays import Stage, perform
@@ -72,6 +74,39 @@ async def test_a_job_that_ended_while_no_server_ran_is_taken_over_complete(rig: 
     receipt = await rig.store.jobs.receipt(job.id)
     assert receipt is not None
     assert receipt.attempts == 1
+
+
+async def test_a_job_that_was_claimed_but_never_sent_goes_on_in_the_same_attempt(rig: Rig) -> None:
+    deployment = await rig.deploy()
+    first = await rig.ended(await rig.submit(deployment))
+    owner = rig.runtime.owner
+    await rig.crash()
+    now = rig.clock.now()
+    job = (await rig.store.jobs.enqueue(a_new_job(deployment), now)).job
+    claimed = await rig.store.jobs.claim(
+        deployment.id,
+        revision_id=deployment.revision.id,
+        replica_id=str(first.replica_id),
+        owner=owner,
+        lease_until=now + 30,
+        now=now,
+    )
+    assert claimed is not None
+    await rig.start()
+    done = await rig.ended(job)
+    assert (done.state, done.attempts) == (JobState.SUCCEEDED, 1)
+    assert done.replica_id == first.replica_id
+
+
+def a_new_job(deployment: Deployment) -> NewJob:
+    job_id = str(uuid4())
+    return NewJob(
+        id=job_id,
+        deployment_id=deployment.id,
+        revision_id=deployment.revision.id,
+        prompt_id=job_id,
+        documents=JobDocuments(a_prompt(7), {}, ("9",)),
+    )
 
 
 async def test_an_idle_replica_is_used_again_and_none_is_woken_beside_it(rig: Rig) -> None:

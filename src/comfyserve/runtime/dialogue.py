@@ -77,12 +77,19 @@ class Dialogue:
             self.client.listen(client_id) as news,
         ):
             scope.spawn(self._pump(news), name="pump")
-            if not self.is_resumed:
+            if not (self.is_resumed and await self._was_submitted()):
                 rejected = await self.client.submit(self._submission(client_id))
                 if rejected is not None:
                     return Verdict(rejection=history.read_rejection(rejected))
             self.submitted.set()
             return await self._listen()
+
+    async def _was_submitted(self) -> bool:
+        """Whether the engine has heard of it; an earlier server may have died before it sent it."""
+        if await self.client.knows(self.job.id):
+            return True
+        # In this order: a prompt that ends between the two questions is in the history by then.
+        return await self.client.history(self.job.id) is not None
 
     def _submission(self, client_id: str) -> dict[str, Any]:
         documents = self.documents
