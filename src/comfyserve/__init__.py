@@ -1,8 +1,7 @@
 """ComfyUI as an HTTPS API on GPUs that you own or rent, awake only while there is work."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+# Not from `typing`: the shim beside each replica imports this package, and nothing that is slow.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from comfyserve.sdk import App as App
     from comfyserve.sdk import ComfyUI as ComfyUI
@@ -21,7 +20,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     """The names of the SDK, loaded when they are first used."""
-    sdk = import_module("comfyserve.sdk")
+    from comfyserve import sdk  # noqa: PLC0415 - see above
+
     if name in sdk.EXPORTS:
         return getattr(sdk, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

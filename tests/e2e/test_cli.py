@@ -258,7 +258,8 @@ def test_a_deployment_from_its_first_day_to_its_last(cli: Cli) -> None:
     assert cli("rm", "brief", "--yes").code == 0
     gone = cli("status", "brief")
     assert gone.code == ExitCode.NOT_FOUND
-    assert "demo" in gone.err, "what there is instead"
+    assert "terminated, for good" in gone.err
+    assert "demo" in cli("status", "never").err, "what there is instead"
 
 
 def test_what_cannot_be_deployed_is_refused(cli: Cli, tmp_path: Path) -> None:

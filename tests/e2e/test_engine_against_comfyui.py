@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.comfyui, pytest.mark.timeout(300)]
 
 INPUT = Path(__file__).parents[1] / "data" / "engine" / "input"
 DIFFERENT = {"feather": "FeatherMask of 0.3.x is off by one; the engine follows the mended one"}
-ROUNDED = ("blur", "sharpen", "blend-soft")
-"""Go through MKL, see `test_pixels`."""
+ROUNDED = ("blur", "sharpen", "blend-soft", "scale-bilinear")
+"""Go through kernels that round by the processor (MKL; bilinear fuses multiply and add on some)."""
 
 
 @dataclass
@@ -121,7 +121,9 @@ def test_pixels_of_noise_in_many_sizes(both: Both, method: str, width: int, heig
         "2": {"class_type": "ImageScale", "inputs": {"image": ["1", 0], **scale}},
         RESULT: {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "n"}},
     }
-    assert difference(both, prompt) == (0, 0.0)
+    largest, share = difference(both, prompt)
+    assert largest <= (1 if method == "bilinear" else 0)
+    assert share <= 0.0001
 
 
 def test_saved_files_are_the_same_to_the_byte(both: Both) -> None:

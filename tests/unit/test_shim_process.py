@@ -31,7 +31,16 @@ def test_the_shim_imports_nothing_that_is_slow() -> None:
         "comfyserve.runner",
         *(
             f"comfyserve.runner.{name}"
-            for name in ("confine", "linux", "memory", "order", "ports", "ringlog", "server")
+            for name in (
+                "confine",
+                "layout",
+                "linux",
+                "memory",
+                "order",
+                "ports",
+                "ringlog",
+                "server",
+            )
         ),
         "comfyserve.runner.shim",
     }
