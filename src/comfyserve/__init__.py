@@ -20,8 +20,9 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     """The names of the SDK, loaded when they are first used."""
-    from comfyserve import sdk  # noqa: PLC0415 - see above
+    from importlib import import_module  # noqa: PLC0415 - see above
 
+    sdk = import_module("comfyserve.sdk")
     if name in sdk.EXPORTS:
         return getattr(sdk, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
