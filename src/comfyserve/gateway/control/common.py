@@ -1,24 +1,37 @@
 """What all control routes share: who is asking, and how things are found and shown."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from comfyserve.domain.deployment import Deployment
-from comfyserve.domain.errors import NotFound
+from comfyserve.domain.errors import NotFound, Unauthorized
 from comfyserve.domain.job import Job
 from comfyserve.domain.replica import Replica
 from comfyserve.gateway import models as m
-from comfyserve.gateway.auth import READ, Principal, authenticate
+from comfyserve.gateway.auth import LOCAL, READ, Principal, authenticate
 from comfyserve.gateway.context import Gateway, gateway_of
+from comfyserve.runtime.peers import is_from_replica
+
+_READS = frozenset({"GET", "HEAD"})
 
 
-async def _principal(request: Request) -> Principal:
+async def identify(request: Request) -> Principal:
+    """Who is asking. What runs in a replica changes nothing for being on the machine: it needs a token."""
     gateway = gateway_of(request)
-    return await authenticate(request.scope, gateway.store.tokens, gateway.settings.domain)
+    scope = request.scope
+    principal = await authenticate(scope, gateway.store.tokens, gateway.settings.domain)
+    if principal is LOCAL and request.method not in _READS:
+        client, server = scope["client"], scope["server"]
+        if await asyncio.to_thread(is_from_replica, client[1], server[1]):
+            raise Unauthorized(
+                "what runs in a replica needs a token here, such as the one in COMFYSERVE_INSIDE_TOKEN"
+            )
+    return principal
 
 
-Caller = Annotated[Principal, Depends(_principal)]
+Caller = Annotated[Principal, Depends(identify)]
 Parts = Annotated[Gateway, Depends(gateway_of)]
 
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from comfyserve.domain.errors import Forbidden, Gone, InvalidInput, NotFound, PayloadTooLarge
 from comfyserve.domain.inside import PREFIX, deployment_of
 from comfyserve.domain.signing import signature_of
-from comfyserve.gateway.auth import READ, RUN, Principal, authenticate
+from comfyserve.gateway.auth import READ, RUN, Principal
 from comfyserve.gateway.content_headers import file_headers
 from comfyserve.gateway.content_types import UNKNOWN, content_type_of
 from comfyserve.gateway.context import Gateway, gateway_of
-from comfyserve.gateway.control.common import Parts, deployment_name
+from comfyserve.gateway.control.common import Parts, deployment_name, identify
 from comfyserve.gateway.models import Time
 from comfyserve.gateway.serving import OpenFile, send_file
 from comfyserve.store.assets import Asset, NewAsset
@@ -46,7 +46,7 @@ async def _owner(request: Request) -> Principal:
         if deployment_id is None or not deployment_name(gateway, deployment_id):
             raise Forbidden("this inside token is of no deployment of this server")
         return Principal(f"inside:{deployment_id}", frozenset({READ, RUN}), deployment_id)
-    return await authenticate(request.scope, gateway.store.tokens, gateway.settings.domain)
+    return await identify(request)
 
 
 Owner = Annotated[Principal, Depends(_owner)]
