@@ -85,6 +85,10 @@ def test_an_image_is_built_started_once_and_serves(server: ServerProcess, place:
 
 @pytest.mark.slow
 def test_options_that_the_engine_sees_are_recorded_anew(server: ServerProcess, place: Path) -> None:
+    assert (
+        _command(server, place, "deploy", "plain", "--image", "img.py:image", "--cpu").returncode
+        == 0
+    )
     before = _starts(server)
     words = ("deploy", "third", "--image", "img.py:image", "--cpu", "--arg=--lowvram")
     assert _command(server, place, *words).returncode == 0

@@ -36,6 +36,7 @@ _WORKFLOW = {
     "5": {
         "class_type": "TestingSleep",
         "inputs": {"seconds": 0.4, "steps": 5, "previews": False, "tag": "", "anything": ["1", 0]},
+        "_meta": {"title": "Slow"},
     },
     "9": {
         "class_type": "SaveImage",

@@ -1,7 +1,6 @@
 """What a deploy is asked for with: a spec, and workflows that must be able to run."""
 
 import base64
-import binascii
 from dataclasses import dataclass, fields
 
 from comfyserve.domain.errors import InvalidInput
@@ -41,5 +40,5 @@ class DeployOrder(DeploymentSpec):
 def _decoded(check: CheckOrder) -> bytes:
     try:
         return base64.b64decode(check.data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also what binascii raises
         raise InvalidInput(f"the data of check '{check.name[:80]}' is not base64") from error
