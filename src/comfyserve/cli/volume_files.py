@@ -5,11 +5,13 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import NoneType
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import click
@@ -19,10 +21,13 @@ from comfyserve.cli.client import Client
 from comfyserve.cli.errors import CommandError
 from comfyserve.domain.errors import NotFound
 from comfyserve.domain.volume import check_volume_name
+from comfyserve.sdk.errors import ClientError
 from comfyserve.sdk.transport import Request
 
 _BLOCK_BYTES = 1024 * 1024
 _WAIT_S = 120.0
+_STILL_ENDING = frozenset({"upload_offset", "upload_in_progress"})
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PLACE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):(/.*|)", re.DOTALL)
 _MAGIC = re.compile(r"[*?[]")
 
@@ -160,24 +165,44 @@ class VolumeFiles:
             wanted = {
                 "path": place.path, "size_bytes": facts.st_size, "key": key, "overwrite": overwrite,
             }  # fmt: skip
-            path = f"/volumes/{place.volume}/uploads"
-            offset = self._client.ask("POST", path, Received, body=wanted).value.received_bytes
-            told(offset)
-            file.seek(offset)
-            request = Request(
-                "PUT",
-                self._file_path(place),
-                {
-                    "size_bytes": facts.st_size, "key": key, "offset": offset,
-                    "overwrite": str(overwrite).lower(),
-                },
-                _blocks(file.read, facts.st_size - offset, source, told),
-                {"Content-Length": str(facts.st_size - offset)},
-                _WAIT_S,
-            )  # fmt: skip
-            answer = msgspec.json.decode(self._client.transport.send(request), type=Received)
+            answer = self._send_patiently(file, source, place, wanted, told)
         if not answer.is_complete:
             raise CommandError(f"{source} did not arrive whole; send it again to go on")
+
+    def _send_patiently(
+        self, file: BinaryIO, source: Path, place: Place, wanted: Mapping[str, Any], told: Told
+    ) -> Received:
+        """A request that broke may still be being ended there: then ask again where it got to."""
+        for pause_s in _PAUSES_S:
+            try:
+                return self._send_rest(file, source, place, wanted, told)
+            except ClientError as error:
+                if error.code not in _STILL_ENDING:
+                    raise
+                time.sleep(pause_s)
+        return self._send_rest(file, source, place, wanted, told)
+
+    def _send_rest(
+        self, file: BinaryIO, source: Path, place: Place, wanted: Mapping[str, Any], told: Told
+    ) -> Received:
+        """Ask how much of a file is there, and send what follows."""
+        path = f"/volumes/{place.volume}/uploads"
+        offset = self._client.ask("POST", path, Received, body=wanted).value.received_bytes
+        told(offset)
+        file.seek(offset)
+        left = wanted["size_bytes"] - offset
+        request = Request(
+            "PUT",
+            self._file_path(place),
+            {
+                "size_bytes": wanted["size_bytes"], "key": wanted["key"], "offset": offset,
+                "overwrite": str(wanted["overwrite"]).lower(),
+            },
+            _blocks(file.read, left, source, told),
+            {"Content-Length": str(left)},
+            _WAIT_S,
+        )  # fmt: skip
+        return msgspec.json.decode(self._client.transport.send(request), type=Received)
 
     def download(self, place: Place, entry: Entry, target: Path, told: Told) -> None:
         """Fetch a file; one that broke goes on where it was. Raises CommandError."""
