@@ -173,12 +173,20 @@ class VolumeFiles:
         self, file: BinaryIO, source: Path, place: Place, wanted: Mapping[str, Any], told: Told
     ) -> Received:
         """A request that broke may still be being ended there: then ask again where it got to."""
+        told_bytes = 0
+
+        def tell(more: int) -> None:
+            nonlocal told_bytes
+            told_bytes += more
+            told(more)
+
         for pause_s in _PAUSES_S:
             try:
-                return self._send_rest(file, source, place, wanted, told)
+                return self._send_rest(file, source, place, wanted, tell)
             except ClientError as error:
                 if error.code not in _STILL_ENDING:
                     raise
+                tell(-told_bytes)  # it is counted anew
                 time.sleep(pause_s)
         return self._send_rest(file, source, place, wanted, told)
 
