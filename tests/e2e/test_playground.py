@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 from tests.e2e.ports import two_free_ports
-from tests.e2e.server_process import ServerProcess, serving
+from tests.e2e.server_process import ServerProcess, picture, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -180,6 +180,17 @@ def test_what_is_wrong_is_marked_at_its_field(browser: Browser, server: ServerPr
         page.click("#reset")
         expect(wrong).to_have_count(0)
         expect(page.locator("[name=steps]")).to_have_value("10")
+
+
+def test_inputs_of_one_node_are_told_apart(browser: Browser, server: ServerProcess) -> None:
+    canvas = {"1": {**picture(7)["1"], "_meta": {"title": "The card"}}, "2": picture(7)["2"]}
+    publish(server, "card", canvas)
+    with opened(browser, server, "/run/card") as page:
+        expect(page.locator("h1")).to_have_text("card")
+        labels = page.locator(".field label:not(.switch)").all_inner_texts()
+        assert len(labels) > 1
+        assert len(set(labels)) == len(labels)
+        assert all(label.startswith("The card (") for label in labels)
 
 
 def test_a_run_can_be_canceled(browser: Browser, server: ServerProcess) -> None:

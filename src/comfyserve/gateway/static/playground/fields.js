@@ -8,7 +8,17 @@ const FILES = new Set(["image", "video", "audio", "model"]);
 
 let count = 0;
 
-export function makeField(input) {
+/** A field for each input. Inputs of one node share its title: their names tell them apart. */
+export function makeFields(inputs) {
+  const labels = inputs.map((input) => input.label || input.name);
+  const isShared = (label) => labels.indexOf(label) !== labels.lastIndexOf(label);
+  return inputs.map((input, index) => {
+    const label = labels[index];
+    return makeField({ ...input, label: isShared(label) && label !== input.name ? `${label} (${input.name})` : label });
+  });
+}
+
+function makeField(input) {
   if (FILES.has(input.type)) return new FileField(input);
   if (input.role === "seed" && input.type === "integer") return new SeedField(input);
   const kind = {

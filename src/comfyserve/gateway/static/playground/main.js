@@ -3,7 +3,7 @@
 import { Failure, ask, encode, events, keepToken, takeTokenFromAddress, token } from "./api.js";
 import { wireCode } from "./code.js";
 import { $, h, show } from "./dom.js";
-import { makeField } from "./fields.js";
+import { makeFields } from "./fields.js";
 import { Past } from "./past.js";
 import { Result } from "./result.js";
 
@@ -42,7 +42,7 @@ function draw(endpoint) {
   $("title").textContent = endpoint.name;
   const kinds = endpoint.outputs.map((output) => output.label || output.name).join(", ");
   $("subtitle").textContent = `Version ${endpoint.version}${kinds ? `, gives ${kinds}` : ""}`;
-  fields = endpoint.inputs.map(makeField);
+  fields = makeFields(endpoint.inputs);
   $("fields").replaceChildren(...fields.map((field) => field.element));
   if (!fields.length) $("fields").append(h("p", { class: "quiet" }, "It takes none: just run it."));
   show($("token-change"), token() !== null);
