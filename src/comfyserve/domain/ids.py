@@ -6,6 +6,7 @@ from enum import StrEnum
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _LENGTH = 20
 ENTROPY_BYTES = 13
+UUID_ENTROPY_BYTES = 10
 _CANONICAL_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -37,11 +38,15 @@ def make_id(prefix: Prefix, entropy: bytes) -> str:
     return f"{prefix}_{''.join(letters)}"
 
 
-def make_uuid(entropy: bytes) -> str:
-    """A lowercase UUID (version 4) made of 16 random bytes, several times as fast as `uuid4`."""
-    digits = entropy.hex()
-    variant = "89ab"[entropy[8] >> 6]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+def make_uuid(now: float, entropy: bytes) -> str:
+    """A lowercase UUID of version 7 (RFC 9562): the time in milliseconds, then 10 random bytes.
+
+    Ids of one time are neighbours in an index, so that a thousand new jobs change a few of its pages
+    and not a thousand. `now`: seconds since the epoch.
+    """
+    digits = (int(now * 1000).to_bytes(6) + entropy).hex()
+    variant = "89ab"[entropy[2] >> 6]
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def is_canonical_uuid(text: str) -> bool:

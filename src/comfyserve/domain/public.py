@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from comfyserve.domain.errors import InvalidInput
@@ -89,7 +90,8 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def is_within(address: str, networks: Collection[Network]) -> bool:
+@lru_cache(maxsize=1024)
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether an address lies in one of the networks; what is no address does not."""
     try:
         sought = ipaddress.ip_address(address)
@@ -99,7 +101,7 @@ def is_within(address: str, networks: Collection[Network]) -> bool:
     return any((mapped or sought) in network for network in networks)
 
 
-def client_of(forwarded_for: Sequence[str], trusted: Collection[Network]) -> str:
+def client_of(forwarded_for: Sequence[str], trusted: tuple[Network, ...]) -> str:
     """The client behind trusted proxies: the last address that none of them has.
 
     Each proxy adds the address that it saw at the end, so what stands before the first one that

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -43,7 +43,7 @@ from comfyserve.gateway.passthrough import passthrough
 from comfyserve.gateway.plain.call import Call
 from comfyserve.gateway.plain.door import PlainDoor
 from comfyserve.gateway.playground import Playground
-from comfyserve.gateway.resolve import Resolved, own_address, resolve
+from comfyserve.gateway.resolve import Resolved, resolve
 from comfyserve.gateway.typed.app import TypedDoor, is_typed
 from comfyserve.gateway.v2.app import V2Door, is_v2
 from comfyserve.gateway.ws import native_socket
@@ -125,14 +125,14 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP exchange or WebSocket."""
-        own = self._plain_at(scope)
-        if own is None and scope["path"].startswith("/api/v1/"):
+        path: str = scope["path"]
+        found = self._find(scope)
+        if path.startswith("/api/v1/") and not _is_ruled_by_plain(found):
             await self._control(scope, receive, send)
             return
         scope["app"] = self
-        path = scope["path"]
         try:
-            await self._serve_deployment(scope, receive, send, own)
+            await self._serve_deployment(found, scope, receive, send)
         except ComfyserveError as error:
             await self._refuse(path, error, scope, receive, send)
         except HTTPException as error:  # The router's own: a path that is there, another method.
@@ -140,27 +140,34 @@ class GatewayApp:
                 f"{error.status_code}: {error.detail}", error.status_code, error.headers
             )
             await wrong(scope, receive, send)
+        except ClientDisconnect:
+            return  # nobody is left to be told
         except Exception:
             log.exception("A request failed.", event_key="request_failed", path=scope["path"])
             await self._refuse(path, ComfyserveError(_DEFECT), scope, receive, send)
 
-    async def _serve_deployment(
-        self, scope: Scope, receive: Receive, send: Send, own: Deployment | None
-    ) -> None:
+    def _find(self, scope: Scope) -> Resolved | ComfyserveError:
+        """The deployment that is addressed, or what is wrong with the address: not all may be told."""
         gateway = self._gateway
+        try:
+            return resolve(scope, gateway.runtime, gateway.settings.domain)
+        except ComfyserveError as error:
+            return error
+
+    async def _serve_deployment(
+        self, found: Resolved | ComfyserveError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         page = await self._playground.answer(scope)
-        if page is not None and not self._leads_to_plain(scope):
+        if page is not None and not _leads_to_plain(found):
             await page(scope, receive, send)
             return
-        principal = self._v2.bearer(scope) or await self._principal(scope, own)
-        if own is None and scope["path"] == "/metrics":
+        principal = self._v2.bearer(scope) or await self._principal(scope, found)
+        if scope["path"] == "/metrics" and not _is_ruled_by_plain(found):
             principal.require(READ)
-            await (await metrics(gateway))(scope, receive, send)
+            await (await metrics(self._gateway))(scope, receive, send)
             return
-        if own is not None:
-            found = Resolved(own, scope["path"])
-        else:
-            found = resolve(scope, gateway.runtime, gateway.settings.domain)
+        if isinstance(found, ComfyserveError):
+            raise found
         if found.path is None:
             # The web page addresses everything relative to the last slash.
             await RedirectResponse(f"{found.prefix}/", 308)(scope, receive, send)
@@ -196,20 +203,16 @@ class GatewayApp:
         self._targets[deployment.id] = target
         return target
 
-    async def _principal(self, scope: Scope, own: Deployment | None) -> Principal:
+    async def _principal(self, scope: Scope, found: Resolved | ComfyserveError) -> Principal:
         """Who is asking; anybody, at a deployment that is open to everybody."""
         gateway = self._gateway
-        domain = gateway.settings.domain
         try:
-            return await authenticate(scope, gateway.store.tokens, domain)
-        except (Unauthorized, Forbidden) as refusal:
-            try:
-                deployment = own or resolve(scope, gateway.runtime, domain).deployment
-            except ComfyserveError:
-                raise refusal from None  # What there is, strangers are not told.
-            if deployment.spec.authorized:
+            return await authenticate(scope, gateway.store.tokens, gateway.settings.domain)
+        except (Unauthorized, Forbidden):
+            # What there is, strangers are not told.
+            if isinstance(found, ComfyserveError) or found.deployment.spec.authorized:
                 raise
-            return anonymous(deployment.id)
+            return anonymous(found.deployment.id)
 
     async def _serve_plain(
         self, found: Resolved, principal: Principal, scope: Scope, receive: Receive, send: Send
@@ -217,23 +220,6 @@ class GatewayApp:
         is_ours = principal.name not in {LOCAL.name, ANONYMOUS}
         call = Call(scope, found.deployment, principal, found.prefix, shows_credential=is_ours)
         await self._plain_door(call, receive, send)
-
-    def _plain_at(self, scope: Scope) -> Deployment | None:
-        """The plain deployment that has a host name or port to itself, with every path there is."""
-        try:
-            found = own_address(scope, self._gateway.runtime, self._gateway.settings.domain)
-        except ComfyserveError:
-            return None  # Resolving it again says what is wrong.
-        return found if found is not None and found.revision.is_plain else None
-
-    def _leads_to_plain(self, scope: Scope) -> bool:
-        """Whether a request is for a plain server, whose paths are its own business."""
-        gateway = self._gateway
-        try:
-            found = resolve(scope, gateway.runtime, gateway.settings.domain)
-        except ComfyserveError:
-            return False
-        return found.deployment.revision.is_plain
 
     async def _refuse(
         self, path: str, error: ComfyserveError, scope: Scope, receive: Receive, send: Send
@@ -246,6 +232,16 @@ class GatewayApp:
             await self._typed.refuse(error, scope, receive, send)
         else:
             await native_error(error)(scope, receive, send)
+
+
+def _leads_to_plain(found: Resolved | ComfyserveError) -> bool:
+    """Whether a request is for a plain server, whose paths are its own business."""
+    return isinstance(found, Resolved) and found.deployment.revision.is_plain
+
+
+def _is_ruled_by_plain(found: Resolved | ComfyserveError) -> bool:
+    """Whether even the paths of the server itself are a plain server's here."""
+    return isinstance(found, Resolved) and found.has_every_path
 
 
 def _rows() -> Iterator[tuple[str, Row]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from comfyserve.clock import Clock
 from comfyserve.domain.deployment import Deployment
@@ -80,14 +80,19 @@ def gateway_of(request: Request) -> Gateway:
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """Read a body of at most `limit_bytes`. Raises PayloadTooLarge."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    chunks, size, has_more = [], 0, True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit_bytes:
             raise PayloadTooLarge(
                 f"the body is larger than {limit_bytes} bytes (setting max_body_bytes)"
             )
         chunks.append(chunk)
+        has_more = message.get("more_body", False)
     return b"".join(chunks)
 
 

@@ -34,7 +34,7 @@ class Edge:
     it, and would lead past rules that a proxy has for host names.
     """
 
-    def __init__(self, app: ASGIApp, trusted: Collection[Network] = (), *, hsts_s: int = 0) -> None:
+    def __init__(self, app: ASGIApp, trusted: tuple[Network, ...] = (), *, hsts_s: int = 0) -> None:
         self._app = app
         self._trusted = trusted
         self._hsts = f"max-age={hsts_s}; includeSubDomains" if hsts_s else ""
@@ -103,7 +103,7 @@ class Redirect:
         await RedirectResponse(url, 308)(scope, receive, send)
 
 
-def _forwarded(scope: Scope, trusted: Collection[Network]) -> Scope:
+def _forwarded(scope: Scope, trusted: tuple[Network, ...]) -> Scope:
     headers = Headers(scope=scope)
     chain = headers.getlist("x-forwarded-for")
     # A proxy that does not say for whom it asks must not pass for this machine's own user.

@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from comfyserve.domain.errors import Conflict, InvalidInput
-from comfyserve.domain.ids import is_canonical_uuid, make_uuid
+from comfyserve.domain.ids import is_canonical_uuid
 from comfyserve.domain.job import JobDocuments
 from comfyserve.gateway.admission import admit
 from comfyserve.gateway.answers import json_response
 from comfyserve.gateway.context import Gateway, Target, decode_json, gateway_of, read_body
 from comfyserve.gateway.input_files import list_input_files, loads_files
+from comfyserve.gateway.job_ids import new_job_id
 from comfyserve.gateway.job_webhook import read_webhook
 from comfyserve.runtime.history import SECRETS, wire_number
 from comfyserve.store.jobs import Enqueued, NewJob
@@ -52,7 +51,8 @@ async def post_prompt(request: Request) -> Response:
     target: Target = request.state.target
     body = await read_body(request, gateway.settings.max_body_bytes)
     sent = decode_json(body)
-    submission = read_submission(sent, target, gateway.clock.now())
+    now = gateway.clock.now()
+    submission = read_submission(sent, target, now)
     await admit(gateway, target.deployment, request.state.principal)
     prepared = await _prepare(sent, target, submission, size=len(body))
     verdict = prepared.verdict
@@ -63,8 +63,9 @@ async def post_prompt(request: Request) -> Response:
         verdict = verdict.all_or_nothing()
     if not verdict.ok:
         return json_response(verdict.to_comfy(), 400)
+    key = request.headers.get(_IDEMPOTENCY_HEADER)
     new = NewJob(
-        id=_job_id(submission.prompt_id),
+        id=_job_id(submission.prompt_id, now),
         deployment_id=target.deployment.id,
         revision_id=target.deployment.revision.id,
         prompt_id=submission.prompt_id,
@@ -83,12 +84,12 @@ async def post_prompt(request: Request) -> Response:
         labels={},
         max_attempts=target.deployment.spec.limits.max_attempts,
         max_queue=target.deployment.spec.limits.max_queue,
-        idempotency_key=request.headers.get(_IDEMPOTENCY_HEADER),
-        request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
+        idempotency_key=key,
+        request_digest="" if key is None else hashlib.blake2b(body, digest_size=16).hexdigest(),
         answer_node_errors={n.node_id: n.to_comfy() for n in verdict.node_problems},
         webhook=read_webhook(request),
     )
-    enqueued = await _enqueue(gateway, new)
+    enqueued = await _enqueue(gateway, new, now)
     if not enqueued.is_replay:
         gateway.runtime.accepted(enqueued.job)
     warnings = [p.to_json() for p in prepared.problems if p.severity is Severity.WARNING]
@@ -143,15 +144,14 @@ def _with_source(extra_data: Mapping[str, Any], prepared: Prepared) -> Mapping[s
     return {**extra_data, "extra_pnginfo": {"workflow": prepared.source, **pnginfo}}
 
 
-async def _enqueue(gateway: Gateway, new: NewJob) -> Enqueued:
+async def _enqueue(gateway: Gateway, new: NewJob, now: float) -> Enqueued:
     """Commit it. A prompt id that was used before is ComfyUI's to reuse: the job gets another."""
-    now = gateway.clock.now()
     try:
         return await gateway.store.jobs.enqueue(new, now)
     except Conflict as conflict:
         if conflict.code != "job_exists":
             raise
-    return await gateway.store.jobs.enqueue(replace(new, id=str(uuid.uuid4())), now)
+    return await gateway.store.jobs.enqueue(replace(new, id=new_job_id(now)), now)
 
 
 def read_submission(sent: object, target: Target, now: float) -> Submission:
@@ -170,7 +170,7 @@ def read_submission(sent: object, target: Target, now: float) -> Submission:
     if targets is not None and not isinstance(targets, list):
         raise InvalidInput("partial_execution_targets must be a list of node ids")
     return Submission(
-        prompt_id=_prompt_id(fields.get("prompt_id"), target),
+        prompt_id=_prompt_id(fields.get("prompt_id"), target, now),
         client_id=None if client_id is None else str(client_id),
         number=_number(fields),
         is_front=bool(fields.get("front")),
@@ -180,10 +180,10 @@ def read_submission(sent: object, target: Target, now: float) -> Submission:
     )
 
 
-def _prompt_id(given: object, target: Target) -> str:
+def _prompt_id(given: object, target: Target, now: float) -> str:
     """The client's choice as its ComfyUI would take it, else a fresh one."""
     if given is None:
-        return make_uuid(secrets.token_bytes(16))
+        return new_job_id(now)
     if target.version >= NEWER and not (isinstance(given, str) and is_canonical_uuid(given)):
         raise InvalidInput(
             "prompt_id must be a lowercase UUID (8-4-4-4-12 hexadecimal digits), or left out",
@@ -192,9 +192,9 @@ def _prompt_id(given: object, target: Target) -> str:
     return str(given)
 
 
-def _job_id(prompt_id: str) -> str:
+def _job_id(prompt_id: str, now: float) -> str:
     """What the engine gets: never anything but a lowercase UUID."""
-    return prompt_id if is_canonical_uuid(prompt_id) else str(uuid.uuid4())
+    return prompt_id if is_canonical_uuid(prompt_id) else new_job_id(now)
 
 
 def _number(fields: Mapping[str, Any]) -> float | None:

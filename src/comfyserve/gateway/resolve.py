@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 from comfyserve.domain.deployment import Deployment
-from comfyserve.domain.errors import NotFound
+from comfyserve.domain.errors import ComfyserveError, NotFound
 from comfyserve.runtime.deploy import gone
 from comfyserve.runtime.runtime import Runtime
 
@@ -15,25 +15,37 @@ _DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A deployment, and the path of the request inside it (None: add the missing slash)."""
+    """A deployment, and the path of the request inside it (None: add the missing slash).
+
+    `has_every_path`: a plain server with a host name or port to itself, where no path is ours.
+    """
 
     deployment: Deployment
     path: str | None
     prefix: str = ""
+    has_every_path: bool = False
 
 
 def resolve(scope: Scope, runtime: Runtime, domain: str) -> Resolved:
     """Find the deployment. Raises NotFound naming what there is, and Gone."""
     path: str = scope["path"]
-    deployments = runtime.deployments
-    if path.startswith(_PATH_PREFIX):
+    is_prefixed = path.startswith(_PATH_PREFIX)
+    try:
+        own = _own_address(scope, runtime, domain)
+    except ComfyserveError:
+        if not is_prefixed:
+            raise
+        own = None
+    if own is not None and own.revision.is_plain:
+        return Resolved(own, path, has_every_path=True)
+    if is_prefixed:
         name, slash, rest = path[len(_PATH_PREFIX) :].partition("/")
         found = _named(runtime, name)
         return Resolved(found, f"/{rest}" if slash else None, f"{_PATH_PREFIX}{name}")
-    return Resolved(own_address(scope, runtime, domain) or default_of(deployments), path)
+    return Resolved(own or default_of(runtime.deployments), path)
 
 
-def own_address(scope: Scope, runtime: Runtime, domain: str) -> Deployment | None:
+def _own_address(scope: Scope, runtime: Runtime, domain: str) -> Deployment | None:
     """The deployment whose own host name or port a request came to. Raises NotFound and Gone."""
     if domain and (label := _label_of(scope, domain)):
         return _named(runtime, label)

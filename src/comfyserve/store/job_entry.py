@@ -257,14 +257,14 @@ def _insert(connection: Connection, entries: Sequence[Entry], records: Sequence[
     first = _LAST_SEQ.fetch(connection, {}) + 1
     rows = list(zip(range(first, first + len(entries)), entries, records, strict=True))
     try:
-        _INSERT_JOB.insert(connection, (_row(*row) for row in rows))
+        _INSERT_JOB.insert(connection, [_row(*row) for row in rows])
     except sqlite3.IntegrityError as error:
         raise Conflict(
             f"Job '{records[0].id}' cannot be stored: there is one with this id, or its revision "
             f"'{records[0].revision_id}' is unknown.",
             code="job_exists",
         ) from error
-    _INSERT_DOCUMENT.insert(connection, ((seq, entry.document) for seq, entry, _ in rows))
+    _INSERT_DOCUMENT.insert(connection, [(seq, entry.document) for seq, entry, _ in rows])
     secrets = [{"job_seq": seq, "sealed": e.sealed} for seq, e, _ in rows if e.sealed is not None]
     if secrets:
         connection.execute(_INSERT_SECRET, secrets)

@@ -2,8 +2,9 @@
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,8 @@ from comfyserve.domain.errors import ComfyserveError, NotReady, StorageFull
 _BUSY_TIMEOUT_S = 10.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# Few sizes, so that the driver keeps few statements.
+_ROWS_AT_ONCE = (16, 4, 1)
 _PRAGMAS = {
     "foreign_keys": "ON",
     "temp_store": "MEMORY",
@@ -118,9 +121,21 @@ class Prepared:
         row = driver_of(connection).execute(text, [given[name] for name in names]).fetchall()
         return row[0][0] if row else None
 
-    def insert(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Run it for each row of values, in the order of the columns."""
-        driver_of(connection).executemany(self._compiled[0], rows)
+    def insert(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows of values, in the order of the columns; many of them with one statement.
+
+        The driver gives up the interpreter lock for each statement, and then waits for its turn.
+        """
+        driver, done = driver_of(connection), 0
+        for count in _ROWS_AT_ONCE:
+            while len(rows) - done >= count:
+                some = rows[done : done + count]
+                driver.execute(self._insert_text(count), [*chain.from_iterable(some)])
+                done += count
+
+    def _insert_text(self, count: int) -> str:
+        text = self._compiled[0]
+        return text + f", {text.rpartition(' VALUES ')[2]}" * (count - 1)
 
     @cached_property
     def _compiled(self) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:

@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from comfyserve.workflow.custom_checks import Check, check_of
 from comfyserve.workflow.dynamic import Expander, Expansion
 from comfyserve.workflow.input_files import offered_files, upload_kind
+from comfyserve.workflow.quick_plan import QuickPlan, plan_of
 from comfyserve.workflow.rules import Rules, guess_version, parse_version, rules_for
 from comfyserve.workflow.specs import InputSpec, NodeClass, node_class, with_choices
 
@@ -34,6 +36,8 @@ class NodeCatalog:
     """What `/node_replacements` answered, where somebody recorded it."""
     _parsed: dict[str, NodeClass | None] = field(default_factory=dict, repr=False)
     _expanders: dict[str, Expander] = field(default_factory=dict, repr=False)
+    _checks: dict[str, Check | None] = field(default_factory=dict, repr=False)
+    _plans: dict[str, QuickPlan | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_object_info(
@@ -101,6 +105,27 @@ class NodeCatalog:
             expander = self._expanders[node.name] = Expander(node)
         return expander.expand(given)
 
+    def check(self, node: NodeClass) -> Check | None:
+        """Return the class' own validation function, as far as it is known here."""
+        try:
+            return self._checks[node.name]
+        except KeyError:
+            found = self._checks[node.name] = check_of(node, self.validators, self.rules)
+            return found
+
+    def quick_plan(self, class_type: object) -> QuickPlan | None:
+        """Return how to judge nodes of a class quickly; `None` where they need a whole look."""
+        if type(class_type) is not str:
+            return None
+        try:
+            return self._plans[class_type]
+        except KeyError:
+            node = self.get(class_type)
+            if node is None:
+                return None  # not kept: there is no end to the names that somebody may send
+            plan = self._plans[class_type] = plan_of(node, self.check(node), self.rules)
+            return plan
+
     def with_input_files(self, files: Collection[str]) -> "NodeCatalog":
         """Return this catalog with the file inputs offering `files`.
 
@@ -108,7 +133,9 @@ class NodeCatalog:
         each upload. Names are relative to the input directory (`"cat.png"`, `"sub/cat.png"`); those of
         other directories carry ComfyUI's annotation (`"cat.png [output]"`).
         """
-        return replace(self, input_files=frozenset(files), _parsed={}, _expanders={})
+        return replace(
+            self, input_files=frozenset(files), _parsed={}, _expanders={}, _checks={}, _plans={}
+        )
 
 
 def _with_files(node: NodeClass, files: frozenset[str]) -> NodeClass:

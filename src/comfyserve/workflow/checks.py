@@ -11,7 +11,8 @@ from comfyserve.workflow.problems import Code, Problem
 from comfyserve.workflow.rules import Rules
 from comfyserve.workflow.specs import InputSpec, NodeClass
 
-_COERCE: Mapping[str, type] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+COERCE: Mapping[str, type] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+"""The Python type that ComfyUI converts values of a declared type to."""
 _LONG_LIST = 20
 
 
@@ -95,7 +96,7 @@ def literal(
     if isinstance(value, dict) and "__value__" in value:
         # The frontend's way to write a list that is no link.
         value = value["__value__"]
-    convert = _COERCE.get(spec.type)
+    convert = COERCE.get(spec.type)
     if convert is not None and type(value) is not convert:
         try:
             value = convert(value)

@@ -5,7 +5,7 @@ itself; a class of a custom node pack is judged by what was recorded with the ca
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,35 @@ def _unknown(names: Collection[str]) -> Check:
         judge=judge,
         takes_all="**" in names,
         takes_types="input_types" in names,
+    )
+
+
+def given_to(
+    check: Check,
+    specs: Sequence[InputSpec],
+    values: Mapping[str, Any],
+    types: Mapping[str, Any],
+    files: Collection[str] | None,
+) -> Given:
+    """Return what the function of a class gets of a node's inputs: those it asks for."""
+    known = {spec.name for spec in specs}
+    asked = {
+        name: None if _is_link(value) else value
+        # `values` may be no object at all: then this raises what ComfyUI runs into.
+        for name, value in ((name, values[name]) for name in values)
+        if (check.takes_all or name in check.names) and (name in known or _is_link(value))
+    }
+    spec = next((spec for spec in specs if spec.name in check.names), None)
+    return Given(asked, types, files, spec)
+
+
+def _is_link(value: object) -> bool:
+    """Whether ComfyUI takes a value for a link where it gathers what a function gets."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int | float)
     )
 
 

@@ -53,7 +53,7 @@ def recognise(body: object) -> Recognised | None:
         return _ui(body)
     if is_prompt(body):
         return Recognised(Format.API, body, None)
-    return _wrapped(body) if isinstance(body, Mapping) else None
+    return _wrapped(body) if isinstance(body, dict) else None
 
 
 def _wrapped(body: Mapping[str, Any]) -> Recognised | None:
@@ -78,22 +78,22 @@ def _ui(workflow: Mapping[str, Any]) -> Recognised:
 
 def is_ui(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a value is a UI workflow: it has a list of nodes."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("nodes"), list):
+    if not isinstance(value, dict) or not isinstance(value.get("nodes"), list):
         return False
     return any(key in value for key in ("links", "version", "last_node_id", "state", "definitions"))
 
 
 def is_prompt(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a value is a bare prompt: at least one entry is a node with a class."""
-    return isinstance(value, Mapping) and any(
-        isinstance(node, Mapping) and "class_type" in node for node in value.values()
+    return isinstance(value, dict) and any(
+        isinstance(node, dict) and "class_type" in node for node in value.values()
     )
 
 
 def ui_format(workflow: Mapping[str, Any]) -> Format:
     """Tell the kinds of UI export apart."""
     extra = workflow.get("extra")
-    if isinstance(extra, Mapping) and extra.get("linearMode") is True:
+    if isinstance(extra, dict) and extra.get("linearMode") is True:
         return Format.APP
     if workflow.get("version") == 0.4:
         return Format.UI_0_4
@@ -109,7 +109,7 @@ def _holders(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if not pending:
             return
         holder = _unwrapped(pending.pop(0))
-        if isinstance(holder, Mapping):
+        if isinstance(holder, dict):
             yield holder
             pending += [holder.get("extra_data"), holder.get("extra_pnginfo")]
 

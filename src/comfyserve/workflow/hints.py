@@ -8,8 +8,8 @@ from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.input_files import upload_kind
 from comfyserve.workflow.nearest import Nearest
 from comfyserve.workflow.problems import Code, NodeProblems, Problem, shortened
-from comfyserve.workflow.remarks import LINK_ONLY, title_of
-from comfyserve.workflow.specs import InputSpec
+from comfyserve.workflow.remarks import title_of
+from comfyserve.workflow.specs import LINK_ONLY, InputSpec
 from comfyserve.workflow.walk import MAX_DEPTH
 
 _MOST_EXPLAINED = 1_000

@@ -87,7 +87,7 @@ def prepare(
     targets = partial_execution_targets
     if not found.format.is_ui:
         verdict = validate(found.content, catalog, partial_execution_targets=targets)
-        prompt = found.content if isinstance(found.content, Mapping) else {}
+        prompt = found.content if isinstance(found.content, dict) else {}
         return Prepared(prompt, _all(verdict), found.format, found.workflow, verdict)
     return _convert(found, catalog, _Wishes(flavour, choose, now, targets))
 

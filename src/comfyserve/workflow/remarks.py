@@ -8,17 +8,10 @@ from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.dynamic import COMBO, option_keys
 from comfyserve.workflow.nearest import Nearest
 from comfyserve.workflow.problems import Code, Problem, Severity, shortened
-from comfyserve.workflow.specs import InputSpec
+from comfyserve.workflow.specs import LINK_ONLY, InputSpec
 from comfyserve.workflow.walk import Walk
 
 _MOST = 100
-LINK_ONLY = frozenset(
-    (
-        *("MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "CONTROL_NET"),
-        *("STYLE_MODEL", "CLIP_VISION", "CLIP_VISION_OUTPUT", "GLIGEN", "UPSCALE_MODEL"),
-        *("SAMPLER", "SIGMAS", "NOISE", "GUIDER", "AUDIO", "VIDEO"),
-    )
-)
 
 
 def remarks(
@@ -42,8 +35,8 @@ def remarks(
 
 def title_of(node: object) -> str | None:
     """Return the title that the editor shows over a node."""
-    meta = node.get("_meta") if isinstance(node, Mapping) else None
-    title = meta.get("title") if isinstance(meta, Mapping) else None
+    meta = node.get("_meta") if isinstance(node, dict) else None
+    title = meta.get("title") if isinstance(meta, dict) else None
     return shortened(title, 200) if isinstance(title, str) else None
 
 

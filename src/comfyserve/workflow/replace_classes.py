@@ -59,7 +59,7 @@ _BUILT_IN: Mapping[str, _Successor] = {
 
 def replace_classes(prompt: object, catalog: NodeCatalog) -> Mapping[str, Any]:
     """Return the prompt with the classes replaced; raises `Malformed` where ComfyUI falls over."""
-    if not isinstance(prompt, Mapping):
+    if not isinstance(prompt, dict):
         raise Malformed(not_an_object(prompt))
     gone = [node_id for node_id, node in prompt.items() if _is_gone(node_id, node, catalog)]
     if not gone:
@@ -116,7 +116,7 @@ def node_not_an_object(node_id: object, node: object) -> Malformed:
 
 def _is_gone(node_id: object, node: object, catalog: NodeCatalog) -> bool:
     """Whether the class of a node is unknown; refuses nodes of the wrong shape."""
-    if not isinstance(node, Mapping):
+    if not isinstance(node, dict):
         # ComfyUI looks for the names in a text or a list as it would in an object.
         if isinstance(node, str | list) and not ("class_type" in node and "inputs" in node):
             return False
@@ -124,7 +124,7 @@ def _is_gone(node_id: object, node: object, catalog: NodeCatalog) -> bool:
     if "class_type" not in node or "inputs" not in node:
         return False
     check_class_type(node_id, node["class_type"])
-    if not isinstance(node["inputs"], Mapping):
+    if not isinstance(node["inputs"], dict):
         raise malformed_node(
             node_id,
             Code.INPUTS_NOT_AN_OBJECT,
@@ -136,7 +136,7 @@ def _is_gone(node_id: object, node: object, catalog: NodeCatalog) -> bool:
 
 def check_class_type(node_id: object, class_type: object) -> None:
     """Refuse a class type that cannot even be looked up."""
-    if isinstance(class_type, Mapping | list):
+    if isinstance(class_type, dict | list):
         raise malformed_node(
             node_id,
             Code.CLASS_TYPE_NOT_A_NAME,
@@ -152,7 +152,7 @@ def _successor(class_type: object, catalog: NodeCatalog) -> _Successor | None:
         return _BUILT_IN.get(class_type)
     listed = catalog.replacements.get(class_type)
     first = listed[0] if isinstance(listed, list) and listed else None
-    return _read(first) if isinstance(first, Mapping) else None
+    return _read(first) if isinstance(first, dict) else None
 
 
 def _read(entry: Mapping[str, Any]) -> _Successor | None:
@@ -160,8 +160,8 @@ def _read(entry: Mapping[str, Any]) -> _Successor | None:
     class_type = entry.get("new_node_id")
     if not isinstance(class_type, str):
         return None
-    inputs = [each for each in entry.get("input_mapping") or () if isinstance(each, Mapping)]
-    outputs = [each for each in entry.get("output_mapping") or () if isinstance(each, Mapping)]
+    inputs = [each for each in entry.get("input_mapping") or () if isinstance(each, dict)]
+    outputs = [each for each in entry.get("output_mapping") or () if isinstance(each, dict)]
     return _Successor(
         class_type,
         {each["new_id"]: each["old_id"] for each in inputs if "old_id" in each},
@@ -173,7 +173,7 @@ def _read(entry: Mapping[str, Any]) -> _Successor | None:
 def _rewritten(node_id: str, node: Mapping[str, Any], successor: _Successor) -> dict[str, Any]:
     old = node["inputs"]
     lost = [name for name in successor.moved.values() if name not in old]
-    if lost or not isinstance(node.get("_meta"), Mapping | list):
+    if lost or not isinstance(node.get("_meta"), dict | list):
         lacking = f"input '{lost[0]}'" if lost else "_meta"
         raise malformed_node(
             node_id,
@@ -189,7 +189,7 @@ def _rewritten(node_id: str, node: Mapping[str, Any], successor: _Successor) -> 
 def _relinked(node: Mapping[str, Any], slots: Mapping[str, Mapping[int, int]]) -> Mapping[str, Any]:
     """Return the node with its links to replaced nodes pointing at the new slots."""
     inputs = node.get("inputs")
-    if not isinstance(inputs, Mapping):
+    if not isinstance(inputs, dict):
         return node
     moved = {
         name: [value[0], slots[value[0]][value[1]]]

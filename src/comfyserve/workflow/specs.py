@@ -9,6 +9,14 @@ from typing import Any
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DYNAMIC_TYPES = frozenset({"COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICSLOT_V3"})
 """Inputs that stand for others, depending on what a prompt gives; see `dynamic`."""
+LINK_ONLY = frozenset(
+    (
+        *("MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "CONTROL_NET"),
+        *("STYLE_MODEL", "CLIP_VISION", "CLIP_VISION_OUTPUT", "GLIGEN", "UPSCALE_MODEL"),
+        *("SAMPLER", "SIGMAS", "NOISE", "GUIDER", "AUDIO", "VIDEO"),
+    )
+)
+"""Types of which a prompt cannot hold a value."""
 
 
 @dataclass(frozen=True, slots=True)

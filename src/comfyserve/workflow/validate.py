@@ -13,6 +13,7 @@ from comfyserve.workflow.bounds import MAX_NODES, too_large
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.hints import Hinter, summary
 from comfyserve.workflow.problems import Code, NodeProblems, Problem, error_body, node_errors
+from comfyserve.workflow.quick_look import look
 from comfyserve.workflow.remarks import remarks
 from comfyserve.workflow.replace_classes import (
     Malformed,
@@ -89,14 +90,22 @@ def validate(
     `partial_execution_targets`: run only these output nodes (a list of ids, as ComfyUI takes it).
     Beyond `MAX_NODES`, or with more than `MAX_FAULTY` nodes wrong, it is refused as a whole.
     """
+    plain = look(prompt, catalog) if partial_execution_targets is None else None
+    if plain is not None:
+        return Verdict(ok=True, prompt=plain.prompt, outputs=plain.outputs)
+    return judge(prompt, catalog, partial_execution_targets)
+
+
+def judge(prompt: object, catalog: NodeCatalog, partial_execution_targets: object) -> Verdict:
+    """Do the whole of it, however plain the prompt is; see `validate`."""
     hinter = Hinter(catalog)
-    if isinstance(prompt, Mapping) and len(prompt) > MAX_NODES:
+    if isinstance(prompt, dict) and len(prompt) > MAX_NODES:
         return Verdict(ok=False, prompt=prompt, error=too_large(f"{len(prompt)} nodes"))
     try:
         nodes = _nodes(prompt, catalog)
         classes, outputs = _survey(nodes, catalog, partial_execution_targets)
     except Malformed as malformed:
-        shown = prompt if isinstance(prompt, Mapping) else {}
+        shown = prompt if isinstance(prompt, dict) else {}
         return Verdict(ok=False, prompt=shown, error=hinter.explain(malformed.problem, shown))
     if not outputs:
         error = Problem(Code.PROMPT_NO_OUTPUTS, "Prompt has no outputs")
@@ -177,7 +186,7 @@ def _nodes(prompt: object, catalog: NodeCatalog) -> Mapping[str, Any]:
     """Return the nodes of a prompt, classes that are gone replaced."""
     if catalog.rules.replaces_classes:
         return replace_classes(prompt, catalog)
-    if isinstance(prompt, Mapping):
+    if isinstance(prompt, dict):
         return prompt
     if isinstance(prompt, str | list) and not prompt:
         return {}
@@ -201,7 +210,7 @@ def _survey(
 
 
 def _is_target(node_id: str, targets: object) -> bool:
-    if isinstance(targets, str | list | tuple | Mapping):
+    if isinstance(targets, str | list | tuple | dict):
         return node_id in targets
     raise Malformed(
         Problem(
@@ -215,7 +224,7 @@ def _is_target(node_id: str, targets: object) -> bool:
 
 def _class_type(node_id: str, node: object, catalog: NodeCatalog) -> object:
     """Return the class type of a node, known or not."""
-    if not isinstance(node, Mapping):
+    if not isinstance(node, dict):
         # Older releases look for the name in a text or a list as they would in an object.
         is_read = not catalog.rules.names_missing_class
         if is_read and isinstance(node, str | list) and "class_type" not in node:
@@ -272,7 +281,7 @@ def _unknown_class(node_id: str, node: Mapping[str, Any], catalog: NodeCatalog) 
 
 def _meta(node_id: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = node.get("_meta", {})
-    if isinstance(meta, Mapping):
+    if isinstance(meta, dict):
         return meta
     raise malformed_node(
         node_id,

@@ -11,7 +11,7 @@ from typing import Any
 
 from comfyserve.workflow import checks
 from comfyserve.workflow.catalog import NodeCatalog
-from comfyserve.workflow.custom_checks import Check, Given, Undecided, check_of, run_check
+from comfyserve.workflow.custom_checks import Check, Undecided, given_to, run_check
 from comfyserve.workflow.problems import Code, Problem
 from comfyserve.workflow.specs import InputSpec, NodeClass
 
@@ -68,7 +68,6 @@ class Walk:
         self._catalog = catalog
         self._rules = catalog.rules
         self._classes = classes
-        self._checks: dict[str, Check | None] = {}
         self._faulty = 0
 
     def visit(self, output_id: str) -> NodeResult:
@@ -179,15 +178,12 @@ class Walk:
         """Gather what is needed to check a node."""
         given = self._prompt[node_id]["inputs"]
         node_class = self._classes[node_id]
-        if node_class.name not in self._checks:
-            recorded = self._catalog.validators
-            self._checks[node_class.name] = check_of(node_class, recorded, self._rules)
-        check = self._checks[node_class.name]
+        check = self._catalog.check(node_class)
         specs, is_nested = node_class.inputs, False
         if node_class.is_dynamic and self._rules.expands_inputs:
             expansion = self._catalog.expand(node_class, given)
             specs, is_nested = expansion.specs, expansion.is_nested
-        if isinstance(given, Mapping):
+        if isinstance(given, dict):
             self.looked_at[node_id] = (given, specs)
         return _Node(node_id, node_class, check, specs, is_nested, given, given)
 
@@ -240,23 +236,15 @@ class Walk:
 
     def _own_check(self, node: "_Node", check: Check) -> list[Problem]:
         """Have the class judge its inputs; ComfyUI blames each input that the function was given."""
-        known = {spec.name for spec in node.specs}
-        given = {
-            name: None if _is_link(value) else value
-            for name, value in ((name, node.values[name]) for name in node.values)
-            if (check.takes_all or name in check.names) and (name in known or _is_link(value))
-        }
-        spec = next((spec for spec in node.specs if spec.name in check.names), None)
+        given = given_to(check, node.specs, node.values, node.types, self._catalog.input_files)
         try:
-            said = run_check(
-                check, node.cls, Given(given, node.types, self._catalog.input_files, spec)
-            )
+            said = run_check(check, node.cls, given)
         except Undecided:
             self.undecided.append(node.id)
             return []
         if said is True:
             return []
-        blamed = [*given, "input_types"] if check.takes_types else list(given)
+        blamed = [*given.values, "input_types"] if check.takes_types else list(given.values)
         return [
             Problem(
                 Code.CUSTOM_VALIDATION_FAILED,
@@ -264,7 +252,7 @@ class Walk:
                 details=f"{name} - {said}" if said else name,
                 extra_info={"input_name": name},
                 input_name=name,
-                given=given.get(name),
+                given=given.values.get(name),
             )
             for name in blamed
         ]
@@ -288,16 +276,6 @@ class _Node:
     """The types that its links bring, by input."""
     is_valid: bool = True
     """Whether all its sources are valid."""
-
-
-def _is_link(value: object) -> bool:
-    """Whether ComfyUI takes a value for a link where it gathers what a function gets."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], int | float)
-    )
 
 
 def _raised(error: Exception) -> NodeResult:

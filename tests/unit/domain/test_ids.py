@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfyserve.domain.ids import ENTROPY_BYTES, Prefix, is_canonical_uuid, make_id, make_uuid
+from comfyserve.domain.ids import (
+    ENTROPY_BYTES,
+    UUID_ENTROPY_BYTES,
+    Prefix,
+    is_canonical_uuid,
+    make_id,
+    make_uuid,
+)
 
 ENTROPY = st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES)
 
@@ -33,12 +40,23 @@ def test_too_little_entropy_is_refused() -> None:
         make_id(Prefix.REPLICA, b"x" * (ENTROPY_BYTES - 1))
 
 
-@given(st.binary(min_size=16, max_size=16))
-def test_a_made_uuid_is_one_of_version_4(entropy: bytes) -> None:
-    made = make_uuid(entropy)
+_TIMES = st.floats(0, 2**47 / 1000)
+_RANDOM = st.binary(min_size=UUID_ENTROPY_BYTES, max_size=UUID_ENTROPY_BYTES)
+
+
+@given(_TIMES, _RANDOM)
+def test_a_made_uuid_is_one_of_version_7(now: float, entropy: bytes) -> None:
+    made = make_uuid(now, entropy)
     assert is_canonical_uuid(made)
-    assert uuid.UUID(made).version == 4
+    assert uuid.UUID(made).version == 7
     assert uuid.UUID(made).variant == uuid.RFC_4122
+    assert uuid.UUID(made).int >> 80 == int(now * 1000)
+
+
+@given(_TIMES, _TIMES, _RANDOM, _RANDOM)
+def test_uuids_sort_by_their_time(one: float, other: float, first: bytes, second: bytes) -> None:
+    if int(one * 1000) < int(other * 1000):
+        assert make_uuid(one, first) < make_uuid(other, second)
 
 
 @given(st.uuids())

@@ -1,6 +1,5 @@
 """`POST /run/NAME`: inputs by name become a committed job, answered the way the caller wants it."""
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from starlette.responses import Response
 from comfyserve.domain.job import Job, JobDocuments
 from comfyserve.gateway.admission import admit
 from comfyserve.gateway.door import Call
+from comfyserve.gateway.job_ids import new_job_id
 from comfyserve.gateway.typed.answers import answer
 from comfyserve.gateway.typed.calls import (
     Ready,
@@ -54,7 +54,7 @@ def used_key(call: Call, loaded: Loaded, key: str | None) -> UsedKey | None:
 
 def new_job(call: Call, loaded: Loaded, ready: Ready, labels: Mapping[str, str]) -> NewJob:
     """The job of a call that can run."""
-    job_id, deployment = str(uuid.uuid4()), call.target.deployment
+    job_id, deployment = new_job_id(call.now), call.target.deployment
     return NewJob(
         id=job_id,
         deployment_id=deployment.id,

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from comfyserve.gateway.door import Call
 from comfyserve.gateway.errors import Refusal
 from comfyserve.gateway.fields import read_idempotency_key, read_labels
 from comfyserve.gateway.input_files import list_input_files
+from comfyserve.gateway.job_ids import new_job_id
 from comfyserve.gateway.job_webhook import read_webhook
 from comfyserve.gateway.v2.errors import invalid_request
 from comfyserve.gateway.v2.fields import read_secrets, refuse_unknown
@@ -53,7 +53,7 @@ async def submit_job(call: Call) -> Response:
     key = await claimable_key(call, _KEY_SPACE)
     await admit(call.gateway, call.target.deployment, call.request.state.principal)
     verdict = await _validated(call, submission)
-    job_id = str(uuid.uuid4())
+    job_id = new_job_id(call.now)
     limits = call.target.deployment.spec.limits
     enqueued = await call.gateway.store.jobs.enqueue(
         NewJob(
