@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -61,23 +61,25 @@ class Client:
             found: str = json.loads(await answer.read())["prompt_id"]
             return found
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> None:
-        """POST JSON and forget the answer."""
-        async with self._session.post(self._url + path, json=body) as answer:
-            await answer.read()
+    async def began(self, prompt_id: str) -> None:
+        """Wait until the first node of this prompt executes."""
+        await self._until(lambda data: data.get("node") is not None, prompt_id)
 
     async def ended(self, prompt_id: str) -> None:
         """Wait until nothing of this prompt executes any more."""
+        await self._until(lambda data: data.get("node") is None, prompt_id)
+
+    async def _until(self, is_sought: Callable[[Mapping[str, Any]], bool], prompt_id: str) -> None:
         assert self._socket is not None  # noqa: S101 - entered
         async for frame in self._socket:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
             message = json.loads(frame.data)
             data = message.get("data", {})
-            is_over = message["type"] == "executing" and data.get("node") is None
-            if is_over and data.get("prompt_id") == prompt_id:
+            is_ours = message["type"] == "executing" and data.get("prompt_id") == prompt_id
+            if is_ours and is_sought(data):
                 return
-        raise RuntimeError("the WebSocket closed before the job ended")
+        raise RuntimeError("the WebSocket closed before the job came so far")
 
 
 async def requests_a_second(url: str, requests: Sequence[bytes], *, at_once: int) -> float:

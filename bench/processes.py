@@ -17,6 +17,8 @@ import aiohttp
 START_TIMEOUT_S = 180.0
 _STOP_TIMEOUT_S = 30.0
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+_NODES = Path(__file__).parent / "comfyui" / "extra_model_paths.yaml"
+_COMFYUI_ARGS = ["--extra-model-paths-config", str(_NODES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class EngineUnderTest:
         if self.comfyui_dir is None:
             return [sys.executable, "-m", "comfyserve.engine", *shared], str(directory)
         database = ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--cpu"]
-        return [self.python or "python3", "-u", "main.py", *shared, *database], self.comfyui_dir
+        command = [self.python or "python3", "-u", "main.py", *shared, *database, *_COMFYUI_ARGS]
+        return command, self.comfyui_dir
 
     def spec(self, *, max_replicas: int, idle_timeout_s: float) -> dict[str, object]:
         """The same engine as a deployment."""
@@ -55,6 +58,7 @@ class EngineUnderTest:
                 "kind": "comfyui",
                 "comfyui_dir": self.comfyui_dir,
                 "python": self.python,
+                "args": _COMFYUI_ARGS,
             }
         return {
             "engine": engine,

@@ -29,8 +29,18 @@ def tiny(seed: int) -> Prompt:
     }
 
 
+def chain(seed: int, nodes: int) -> Prompt:
+    """A prompt of so many nodes, one after the other."""
+    prompt = {"1": _node("EmptyImage", width=16, height=16, batch_size=1, color=seed % 0xFFFFFF)}
+    for number in range(2, nodes):
+        source = [str(number - 1), 0]
+        prompt[str(number)] = _node("ImageBlur", image=source, blur_radius=4, sigma=1.5)
+    source = [str(nodes - 1), 0]
+    return {**prompt, str(nodes): _node("SaveImage", images=source, filename_prefix="chain")}
+
+
 def sleeping(seed: int, seconds: float, *, steps: int = 1) -> Prompt:
-    """A job that only waits (the embedded engine's own node); it can be interrupted between steps."""
+    """A job that only waits; the embedded engine's can be interrupted between steps."""
     return {
         "1": _node("TestingSleep", seconds=seconds, steps=steps, previews=False, tag=str(seed)),
         "2": _node("PreviewImage", images=["1", 0]),
