@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import aiohttp
 import structlog
@@ -41,8 +42,16 @@ from comfyserve.store.home import HomeLock
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run a server until SIGINT or SIGTERM; `on_ready` gets its URL.
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A server that listens: where, and the names of its deployments."""
+
+    url: str
+    deployments: tuple[str, ...]
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[Ready], None] | None = None) -> None:
+    """Run a server until SIGINT or SIGTERM; `on_ready` is told once it listens.
 
     Raises HomeInUse, Conflict `port_in_use`, StorageFull, and what the launcher cannot open.
     """
@@ -52,10 +61,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(settings) as url:
+        async with running(settings) as ready:
             _spare_what_stays()
             if on_ready is not None:
-                on_ready(url)
+                on_ready(ready)
             await stop.wait()
             log.info("Stopping: running jobs may end.", event_key="stopping")
     finally:
@@ -71,8 +80,8 @@ def _spare_what_stays() -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[str]:
-    """A whole server for as long as the context lasts; gives its URL."""
+async def running(settings: Settings) -> AsyncIterator[Ready]:
+    """A whole server for as long as the context lasts."""
     settings.check()
     clock, home = SystemClock(), settings.home_path
     async with AsyncExitStack() as stack:
@@ -153,7 +162,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         url = url_of(listener)
         await lock.publish(url)
         try:
-            yield url
+            yield Ready(url, tuple(each.name for each in runtime.deployments))
         finally:
             # While the gateway still answers, so that clients hear how their jobs end.
             await runtime.drain()

@@ -21,7 +21,6 @@ from comfyserve.build.layers import LayerDamaged, Layers
 from comfyserve.build.log import BuildLog
 from comfyserve.build.plan import Facts, Plan, check_buildable, make_plan, secrets_of
 from comfyserve.build.python import Interpreter, find_interpreter, make_environment
-from comfyserve.build.steps import perform
 from comfyserve.build.tree import EMPTY, State, Tree
 from comfyserve.build.workshop import Workshop
 from comfyserve.domain.image import ImageSpec
@@ -104,6 +103,9 @@ class Builder:
             state = await asyncio.to_thread(self.layers.keep, plan.base_key, tree, EMPTY, ())
             done = 1
         secrets = [value.encode() for value in order.secrets.values() if len(value) >= 4]
+        # Here, because most servers never build anything, and need not hold what the steps do.
+        from comfyserve.build.steps import perform  # noqa: PLC0415
+
         for planned in plan.steps[done - 1 :]:
             progress = Progress(planned.number, len(plan.steps), planned.title)
             order.report(progress)

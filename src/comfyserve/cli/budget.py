@@ -7,7 +7,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import json_option, server_options
 from comfyserve.cli.tables import budgets_table
 from comfyserve.domain.budget import BudgetKind
 

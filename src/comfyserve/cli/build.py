@@ -8,7 +8,8 @@ from rich.text import Text
 from comfyserve.cli import render
 from comfyserve.cli.build_answers import Build, Builds, Pruned
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import confirm, json_option, option, server_options, yes_option
+from comfyserve.cli.option import option
+from comfyserve.cli.options import confirm, json_option, server_options, yes_option
 from comfyserve.cli.units import ago_text, count_text, duration_text, size_text, utc_now
 
 _IMAGE = "image"

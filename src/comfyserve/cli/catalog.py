@@ -8,7 +8,8 @@ from comfyserve.cli import render
 from comfyserve.cli.catalogs import bundled_object_info
 from comfyserve.cli.client import Client
 from comfyserve.cli.documents import write_json
-from comfyserve.cli.options import json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import json_option, server_options
 
 
 @click.group(short_help="Save the node catalog of a deployment.")

@@ -15,7 +15,7 @@ from comfyserve.cli import render
 from comfyserve.cli.answers import Job
 from comfyserve.cli.client import Client, native_prefix
 from comfyserve.cli.errors import CommandError, TimedOut
-from comfyserve.cli.options import option
+from comfyserve.cli.option import option
 from comfyserve.cli.private_server import PrivateServer, private_server
 from comfyserve.cli.run import check_end, submit, watch
 from comfyserve.cli.saving import save_outputs

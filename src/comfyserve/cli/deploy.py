@@ -11,7 +11,8 @@ from comfyserve.cli import render
 from comfyserve.cli.answers import Deployment
 from comfyserve.cli.client import Client
 from comfyserve.cli.deploy_spec import Order, make_spec
-from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import gather, json_option, server_options
 from comfyserve.domain.spec import DeploymentSpec, EngineKind
 
 _DEFAULTS = DeploymentSpec()

@@ -13,7 +13,8 @@ from comfyserve.cli.checks import Finding, Level
 from comfyserve.cli.client import Client
 from comfyserve.cli.comfyui_checks import check_comfyui
 from comfyserve.cli.errors import CommandError
-from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import gather, json_option, server_options
 from comfyserve.cli.public_checks import check_public
 from comfyserve.cli.units import count_text
 from comfyserve.runtime.nvml import read_inventory

@@ -13,11 +13,11 @@ from comfyserve.cli import render
 from comfyserve.cli.answers import Endpoint, EndpointRow, EndpointVersion
 from comfyserve.cli.client import Client
 from comfyserve.cli.documents import read_file, read_input
+from comfyserve.cli.option import option
 from comfyserve.cli.options import (
     confirm,
     deployment_option,
     json_option,
-    option,
     server_options,
     yes_option,
 )

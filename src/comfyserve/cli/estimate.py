@@ -7,7 +7,8 @@ from comfyserve.cli import render
 from comfyserve.cli.answers import Estimate
 from comfyserve.cli.client import Client
 from comfyserve.cli.documents import read_input
-from comfyserve.cli.options import json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import json_option, server_options
 from comfyserve.cli.units import count_text, duration_text, ms_text
 from comfyserve.domain.errors import InvalidInput
 from comfyserve.domain.estimate import Basis, Spread

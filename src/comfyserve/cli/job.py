@@ -6,14 +6,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import (
-    deployment_option,
-    gather,
-    json_option,
-    option,
-    pairs,
-    server_options,
-)
+from comfyserve.cli.option import option
+from comfyserve.cli.options import deployment_option, gather, json_option, pairs, server_options
 from comfyserve.cli.tables import job_facts, jobs_table, outputs_table, receipt_table
 from comfyserve.cli.units import utc_now
 from comfyserve.domain.job import JobState

@@ -4,7 +4,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import server_options
 from comfyserve.domain.ids import Prefix
 
 

@@ -9,13 +9,11 @@ import click
 
 from comfyserve.cli.client import Client, connect
 from comfyserve.cli.errors import Interrupted
+from comfyserve.cli.option import option
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-option = functools.partial(click.option, show_envvar=True)
-"""`click.option` whose help names the environment variable."""
 
 json_option = option(
     "--json", "as_json", is_flag=True, envvar="COMFYSERVE_JSON", help="Print JSON on stdout."

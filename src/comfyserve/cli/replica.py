@@ -4,7 +4,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import deployment_option, json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import deployment_option, json_option, server_options
 from comfyserve.cli.tables import replicas_table
 from comfyserve.cli.units import utc_now
 

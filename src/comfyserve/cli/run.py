@@ -20,7 +20,8 @@ from comfyserve.cli.errors import (
 )
 from comfyserve.cli.follow import Follower
 from comfyserve.cli.live import choose_view
-from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import gather, json_option, server_options
 from comfyserve.cli.saving import save_outputs
 from comfyserve.cli.tables import receipt_table
 from comfyserve.cli.workflow_file import WorkflowFile, read_prompt, refer_to, set_inputs

@@ -16,14 +16,8 @@ from rich.text import Text
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import (
-    confirm,
-    gather,
-    json_option,
-    option,
-    server_options,
-    yes_option,
-)
+from comfyserve.cli.option import option
+from comfyserve.cli.options import confirm, gather, json_option, server_options, yes_option
 from comfyserve.cli.units import ago_text, utc_now
 from comfyserve.domain.secret import LARGEST_VALUE_BYTES, check_secret_name, check_secret_value
 

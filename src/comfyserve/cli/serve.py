@@ -1,22 +1,22 @@
 """`serve`: run the server in this process."""
 
-import threading
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from typing import Any
 
 import click
 
-from comfyserve.cli import render
-from comfyserve.cli.client import Client
-from comfyserve.cli.options import option
-from comfyserve.domain.errors import ComfyserveError
-from comfyserve.sdk.transport import Transport
+from comfyserve.cli.option import option
 from comfyserve.settings import ENV_PREFIX, Settings, load_settings
 
 _OF_THE_CLIENT = frozenset({"url", "token"})
 _METAVARS = {"s": "SECONDS", "failures": "N", "home": "DIR", "db": "URL", "prices": "GPU=PRICE,..."}
 _DEFAULTS = Settings()
+# By structlog, for a way to print that no server uses; by uvicorn, to reload; by FastAPI, for models
+# of another time: 8 MB.
+_TAKEN_ALONG = ("rich", "watchfiles", "pydantic.v1")
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,28 +59,40 @@ def serve(**given: Any) -> None:  # noqa: ANN401 - checked by the settings
     """
     settings = load_settings(**given)
 
-    # Here, not at the top: this is the only command that needs the server's modules.
-    import uvloop
+    def on_ready(ready: "server.Ready") -> None:
+        click.echo(ready.url)
+        _introduce(settings, ready.url, ready.deployments)
 
-    from comfyserve import server
+    with _without(*_TAKEN_ALONG):
+        # Here, not at the top: this is the only command that needs the server's modules.
+        import uvloop
 
-    def on_ready(url: str) -> None:
-        render.emit(url)
-        # In a thread: it asks the server, which is waiting for us to return.
-        threading.Thread(target=_introduce, args=(url, settings), daemon=True).start()
+        from comfyserve import server
 
-    uvloop.run(server.serve(settings, on_ready=on_ready))
+        uvloop.run(server.serve(settings, on_ready=on_ready))
 
 
-def _introduce(url: str, settings: Settings) -> None:
-    render.say(f"comfyserve listens at {url}, home {settings.home_path}", style="bold")
-    if settings.public is not None and settings.public.url:
-        render.say(f"and is public at {settings.public.url}, with NAME. in front for a deployment")
+@contextmanager
+def _without(*modules: str) -> Iterator[None]:
+    """Imports do not find `modules` meanwhile: libraries that would like to have them go on without."""
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
-        deployments = Client(Transport(url, settings.token)).deployments().value.deployments
-    except ComfyserveError:
-        return  # from this address a token is needed
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def _introduce(settings: Settings, url: str, deployments: Sequence[str]) -> None:
+    _say(f"comfyserve listens at {url}, home {settings.home_path}")
+    if settings.public is not None and settings.public.url:
+        _say(f"and is public at {settings.public.url}, with NAME. in front for a deployment")
     if not deployments:
-        render.say("nothing is deployed yet; try `comfyserve deploy demo --engine embedded`")
-    for item in deployments:
-        render.say(f"  {item.name}: {item.status}, {item.url}")
+        _say("nothing is deployed yet; try `comfyserve deploy demo --engine embedded`")
+    for name in deployments:
+        _say(f"  {name}: {url}/d/{name}/")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

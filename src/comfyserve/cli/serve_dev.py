@@ -7,7 +7,7 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.errors import CommandError
-from comfyserve.cli.options import option
+from comfyserve.cli.option import option
 from comfyserve.domain.spec import check_name
 from comfyserve.sdk.client import Client, connect
 from comfyserve.sdk.source import Source, locate

@@ -3,7 +3,8 @@
 import click
 
 from comfyserve.cli import render
-from comfyserve.cli.options import json_option, option
+from comfyserve.cli.option import option
+from comfyserve.cli.options import json_option
 from comfyserve.domain.errors import NotFound
 from comfyserve.sdk.local_server import LocalServer, answers, find_local, stop_local
 from comfyserve.settings import Settings, load_settings

@@ -13,7 +13,8 @@ from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.cost_plot import check_plot, save_plot
 from comfyserve.cli.documents import read_file, read_input
-from comfyserve.cli.options import gather, json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import gather, json_option, server_options
 from comfyserve.cli.policies import Own, own_policies, read_platforms
 from comfyserve.cli.trace import measured_wake_s, read_trace, recorded_trace
 from comfyserve.cli.units import count_text, duration_text, utc_now

@@ -4,13 +4,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import (
-    confirm,
-    json_option,
-    option,
-    server_options,
-    yes_option,
-)
+from comfyserve.cli.option import option
+from comfyserve.cli.options import confirm, json_option, server_options, yes_option
 from comfyserve.cli.tables import tokens_table
 from comfyserve.cli.units import utc_now
 

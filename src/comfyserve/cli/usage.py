@@ -8,13 +8,8 @@ import click
 
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
-from comfyserve.cli.options import (
-    deployment_option,
-    gather,
-    json_option,
-    option,
-    server_options,
-)
+from comfyserve.cli.option import option
+from comfyserve.cli.options import deployment_option, gather, json_option, server_options
 from comfyserve.cli.tables import usage_groups_table, usage_table
 from comfyserve.cli.units import utc_now
 from comfyserve.domain.ledger import Grouping

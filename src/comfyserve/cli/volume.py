@@ -11,7 +11,8 @@ from rich.text import Text
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import Refused
-from comfyserve.cli.options import confirm, json_option, option, server_options, yes_option
+from comfyserve.cli.option import option
+from comfyserve.cli.options import confirm, json_option, server_options, yes_option
 from comfyserve.cli.units import ago_text, count_text, size_text, utc_now
 from comfyserve.cli.volume_copy import copy
 from comfyserve.cli.volume_files import Place, VolumeFiles, need_place

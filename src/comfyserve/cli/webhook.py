@@ -9,12 +9,12 @@ from rich.text import Text
 from comfyserve.cli import render
 from comfyserve.cli.client import Client
 from comfyserve.cli.errors import CommandError
+from comfyserve.cli.option import option
 from comfyserve.cli.options import (
     confirm,
     deployment_option,
     gather,
     json_option,
-    option,
     server_options,
     yes_option,
 )

@@ -17,7 +17,8 @@ from comfyserve.cli.documents import write_json
 from comfyserve.cli.drawing import check_target, save_drawing
 from comfyserve.cli.errors import CommandError
 from comfyserve.cli.examination import Examined, Sought, examine
-from comfyserve.cli.options import json_option, option, server_options
+from comfyserve.cli.option import option
+from comfyserve.cli.options import json_option, server_options
 from comfyserve.cli.problem_lines import problem_lines, single_problems, verdict_line
 from comfyserve.cli.units import count_text
 from comfyserve.cli.workflow_tables import overview, requirements_parts

@@ -16,8 +16,8 @@ from comfyserve.gateway.answers import empty
 from comfyserve.gateway.beneath import relative_parts
 from comfyserve.gateway.content_types import UNKNOWN, content_type_of, is_markup, is_page
 from comfyserve.gateway.context import Target, gateway_of
-from comfyserve.gateway.pictures import Rendering, in_studio, render
 from comfyserve.gateway.serving import OpenFile, send_file
+from comfyserve.gateway.studio import Rendering, in_studio, render
 from comfyserve.store import Store
 from comfyserve.store.assets import Asset
 from comfyserve.workflow.input_files import split_annotation

@@ -2,8 +2,6 @@
 
 from collections import Counter
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from comfyserve.domain.replica import LIVE
@@ -13,6 +11,10 @@ from comfyserve.gateway.context import Gateway
 
 async def metrics(gateway: Gateway) -> Response:
     """Queues, replicas and metered seconds of each deployment; every label value always there."""
+    # Not before somebody asks: it takes an HTTP server of its own along.
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest  # noqa: PLC0415
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST  # noqa: PLC0415
+
     registry = CollectorRegistry()
     jobs = Gauge("comfyserve_jobs", "Open jobs.", ["deployment", "state"], registry=registry)
     replicas = Gauge(

@@ -4,58 +4,24 @@ Pillow is given the formats that people use, and no picture larger than its own 
 of its other readers start programs, and a small file can hold a picture that fills the memory.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from io import BytesIO
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from comfyserve.domain.errors import InvalidInput, PayloadTooLarge
+from comfyserve.gateway.studio import Picture, Rendering
 
 MAX_PIXELS = 89_478_485
 _FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "TGA"),
     *("JPEG2000", "QOI"),
 )
-# Decoding is heavy in memory, so few at a time; it never takes the threads that serve files.
-_WORKERS = 2
 _DEFAULT_QUALITY = 90
 _MASKED_COMPRESSION = 4
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An encoded picture."""
-
-    body: bytes
-    content_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """What `/view` asks for beside the file itself; `preview` is `FORMAT[;QUALITY]`."""
-
-    preview: str | None
-    channel: str
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the file is sent as it is."""
-        return self.preview is None and self.channel not in {"rgb", "a"}
-
-
-async def in_studio(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run work on pictures in one of the few threads for it."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_studio(), partial(function, *args, **kwargs))
 
 
 def render(file: BinaryIO, rendering: Rendering) -> Picture:
@@ -164,8 +130,3 @@ def _readable() -> tuple[str, ...]:
     """Those of the formats that this Pillow was built with."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-@cache
-def _studio() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_WORKERS, thread_name_prefix="pictures")

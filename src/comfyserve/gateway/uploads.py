@@ -21,8 +21,8 @@ from comfyserve.gateway.content_types import content_type_of
 from comfyserve.gateway.context import Gateway, Target, as_mapping, decode_json, gateway_of
 from comfyserve.gateway.files import FileName, find_file
 from comfyserve.gateway.forms import Form, received_form
-from comfyserve.gateway.pictures import compose_mask, in_studio
 from comfyserve.gateway.placing import Wish, place_file
+from comfyserve.gateway.studio import compose_mask, in_studio
 from comfyserve.store.assets import NewAsset
 from comfyserve.store.blobs import Incoming
 from comfyserve.workflow.input_files import split_annotation

@@ -31,8 +31,13 @@ async def identify(request: Request) -> Principal:
     return principal
 
 
+async def _parts(request: Request) -> Gateway:
+    # Not `gateway_of` itself: FastAPI would call it in a thread, for each request.
+    return gateway_of(request)
+
+
 Caller = Annotated[Principal, Depends(identify)]
-Parts = Annotated[Gateway, Depends(gateway_of)]
+Parts = Annotated[Gateway, Depends(_parts)]
 
 
 async def show_deployment(
