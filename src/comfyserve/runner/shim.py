@@ -31,7 +31,7 @@ from comfyserve.runner.server import Exit, Server, start_confined, start_server
 _NEVER = float("inf")
 _GRACE_S = 10.0
 _PORT_ATTEMPTS = 5
-_LOOK_S, _LOOK_SLOWEST_S = 0.002, 0.05
+_LOOK_S, _LOOK_SLOWEST_S = 0.002, 0.02
 _KILL_AGAIN_S = 0.05
 _LONGEST_WAIT_S = 3600.0
 _PIPE_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 18
@@ -189,7 +189,7 @@ class Shim:
             return
         pids = self._find_listener(self._server.pid, find_listeners(self._port.number))
         if not pids:
-            pause_s = min(max(_LOOK_S, (now - self._begun_at) / 50), _LOOK_SLOWEST_S)
+            pause_s = min(max(_LOOK_S, (now - self._begun_at) / 100), _LOOK_SLOWEST_S)
             took_s = _now() - now
             self._look_at = now + max(pause_s, took_s * 5)
             return

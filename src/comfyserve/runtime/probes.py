@@ -58,18 +58,36 @@ async def await_ready(
 ) -> LaunchStatus | None:
     """Wait until the replica's server is ready; None when it ended. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
     async with asyncio.timeout(timeout_s):
-        while True:
-            status = await launcher.get(replica_id)
-            if status is None or status.state in {LaunchState.GONE, LaunchState.STOPPING}:
-                return None
-            if status.state is LaunchState.RUNNING and status.endpoint is not None:
+        status = await _listening(launcher, replica_id)
+        began = loop.time()
+        while status is not None and not _is_ending(status):
+            if status.endpoint is not None:
                 base_url = f"http://{status.endpoint.host}:{status.endpoint.port}"
                 if await probe.answers(session, base_url):
                     return status
             pause = _PAUSE_SHARE * (loop.time() - began)
             await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, pause)))
+            status = await launcher.get(replica_id)
+        return None
+
+
+async def _listening(launcher: Launcher, replica_id: str) -> LaunchStatus | None:
+    """The status of the replica once its server listens; None when it ended before, or is unknown."""
+    if await launcher.get(replica_id) is None:
+        return None
+    async for status in launcher.watch():
+        if status.id != replica_id:
+            continue
+        if _is_ending(status):
+            return None
+        if status.state is LaunchState.RUNNING:
+            return status
+    return None
+
+
+def _is_ending(status: LaunchStatus) -> bool:
+    return status.state in {LaunchState.GONE, LaunchState.STOPPING}
 
 
 async def watch_health(client: ComfyClient, *, interval_s: float, failures: int) -> None:
