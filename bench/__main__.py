@@ -57,7 +57,7 @@ EMBEDDED_ONLY = {
     "playground",
     "workflows",
 }
-_TOPIC_TIMEOUT_S = 180.0
+_TOPIC_TIMEOUT_S = 420.0
 
 
 @click.command()
