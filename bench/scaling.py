@@ -13,7 +13,7 @@ _JOBS_EACH = 5
 
 
 async def efficiency(
-    engine: EngineUnderTest, *, replicas: Sequence[int] = (2, 4, 8), job_s: float = 1.0
+    engine: EngineUnderTest, *, replicas: Sequence[int] = (2, 4, 8), job_s: float = 2.0
 ) -> list[Row]:
     """Each replica has the same number of jobs to do, and so would need the same time."""
     one = await _seconds(engine, 1, job_s)
