@@ -6,12 +6,13 @@ from typing import Any
 Prompt = Mapping[str, Any]
 
 
-def photo(seed: int) -> Prompt:
-    """A job of honest size: the work of the demo's nodes on one picture, never cached."""
+def photo(seed: int, side: int = 1024) -> Prompt:
+    """A job of honest size: the work of the demo's nodes on one picture of `side` pixels, never cached."""
+    scaled = side * 3 // 4
     return {
-        "1": _node("EmptyImage", width=1024, height=1024, batch_size=1, color=seed % 0xFFFFFF),
-        "2": _node("ImageScale", image=["1", 0], upscale_method="bicubic", width=768, height=768,
-                   crop="disabled"),
+        "1": _node("EmptyImage", width=side, height=side, batch_size=1, color=seed % 0xFFFFFF),
+        "2": _node("ImageScale", image=["1", 0], upscale_method="bicubic", width=scaled,
+                   height=scaled, crop="disabled"),
         "3": _node("ImageBlur", image=["2", 0], blur_radius=4, sigma=1.5),
         "4": _node("ImageBlend", image1=["2", 0], image2=["3", 0], blend_factor=0.5,
                    blend_mode="normal"),
