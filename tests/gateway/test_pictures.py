@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from comfyserve.domain.errors import InvalidInput, PayloadTooLarge
-from comfyserve.gateway.pictures import Rendering, compose_mask, render
+from comfyserve.gateway.pictures import compose_mask, render
+from comfyserve.gateway.studio import Rendering
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> bytes:

@@ -228,11 +228,10 @@ def _commit(connection: Connection, group: Sequence[_Ticket[Any]]) -> None:
     """Run a group in one transaction. If it cannot be committed, each is tried by itself."""
     try:
         with connection.begin():
-            parts = list(_parts(group))
-            if len(parts) == 1:
-                _run(connection, parts[0])
+            if len(group) == 1:
+                group[0].run(connection)
             else:
-                for part in parts:
+                for part in _parts(group):
                     _run_isolated(connection, part)
     except Exception as error:  # noqa: BLE001 - it goes to the caller
         if len(group) == 1:
