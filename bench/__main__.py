@@ -23,6 +23,7 @@ from bench.doors import doors
 from bench.floods import accepts, histories
 from bench.idling import idle
 from bench.imports import imports
+from bench.metering import metering
 from bench.plain import plain
 from bench.playground import playground
 from bench.processes import EngineUnderTest
@@ -40,6 +41,7 @@ TOPICS: dict[str, Measure] = {
     "histories": histories,
     "idle": idle,
     "efficiency": efficiency,
+    "metering": metering,
     "workflows": workflows,
     "playground": playground,
     "imports": imports,
@@ -53,6 +55,7 @@ EMBEDDED_ONLY = {
     "efficiency",
     "idle",
     "imports",
+    "metering",
     "plain",
     "playground",
     "workflows",

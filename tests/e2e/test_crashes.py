@@ -14,7 +14,7 @@ from tests.e2e.server_process import ServerProcess, picture, serving, sleeping, 
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-JOBS = 200
+# For each 200 jobs.
 KILLS_OF_THE_SERVER = 5
 KILLS_OF_REPLICAS = 8
 
@@ -57,16 +57,21 @@ def _color_of(server: ServerProcess, entry: dict[str, Any]) -> int:
     return int(red) << 16 | int(green) << 8 | int(blue)
 
 
-def test_no_job_is_lost_or_finished_twice(home: Path, free_port: int) -> None:
+@pytest.mark.parametrize(
+    "jobs", [200, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_no_job_is_lost_or_finished_twice(home: Path, free_port: int, jobs: int) -> None:
     chance = random.Random(7)
+    of_server = KILLS_OF_THE_SERVER * jobs // 200
+    of_replicas = KILLS_OF_REPLICAS * jobs // 200
     with serving(home, free_port) as server:
         server.deploy(
             scaling={"max_replicas": 2, "idle_timeout_s": 30}, limits={"max_attempts": 100}
         )
-        moments = chance.sample(range(10, JOBS), KILLS_OF_THE_SERVER + KILLS_OF_REPLICAS)
-        server_moments = set(moments[:KILLS_OF_THE_SERVER])
+        moments = chance.sample(range(10, jobs), of_server + of_replicas)
+        server_moments = set(moments[:of_server])
         prompt_ids = {}
-        for number in range(JOBS):
+        for number in range(jobs):
             prompt_ids[number] = _submit(server, number)
             if number in server_moments:
                 server.kill()
@@ -81,7 +86,7 @@ def test_no_job_is_lost_or_finished_twice(home: Path, free_port: int) -> None:
             entry = server.get(f"/history/{prompt_id}").json[prompt_id]
             assert _color_of(server, entry) == number
             names.add(entry["outputs"]["2"]["images"][0]["filename"])
-        assert len(names) == JOBS
+        assert len(names) == jobs
         history = server.get("/history").json
         assert sorted(history) == sorted(prompt_ids.values())
         _assert_the_sums_agree(server)
