@@ -160,11 +160,12 @@ def picture(color: int, *, size: int = 8, prefix: str = "out") -> dict[str, Any]
 
 
 def sleeping(seconds: float, tag: str = "") -> dict[str, Any]:
-    """A prompt that takes its time."""
+    """A prompt that takes its time; it can be interrupted four times a second."""
+    steps = max(5, round(seconds * 4))
     return {
         "1": {
             "class_type": "TestingSleep",
-            "inputs": {"seconds": seconds, "steps": 5, "previews": False, "tag": tag},
+            "inputs": {"seconds": seconds, "steps": steps, "previews": False, "tag": tag},
         },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }

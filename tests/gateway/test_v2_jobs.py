@@ -301,7 +301,8 @@ def test_a_key_outlives_a_crash(home: Path, free_port: int) -> None:
 
 def test_a_full_queue_and_a_stopped_deployment_say_so(home: Path, free_port: int) -> None:
     with v2_door(home, free_port, limits={"max_queue": 1}) as door:
-        door.running(door.submit(sleeping(20))["id"])
+        running = door.submit(sleeping(20))
+        door.running(running["id"])
         waiting = door.submit(sleeping(20, "b"))
         headers = {"Idempotency-Key": "full"}
         full = door.call("POST", "/jobs", {"workflow": picture(1)}, headers)
@@ -315,6 +316,8 @@ def test_a_full_queue_and_a_stopped_deployment_say_so(home: Path, free_port: int
         door.server.post("/api/v1/deployments/demo/stop")
         stopped = door.call("POST", "/jobs", {"workflow": picture(1)})
         assert stopped.refusal == (422, "deployment_stopped")
+        # A server that is told to stop lets it end.
+        door.call("POST", f"/jobs/{running['id']}/cancel")
 
 
 def test_a_running_job_is_canceled_and_an_ended_one_is_left_alone(door: Door) -> None:
