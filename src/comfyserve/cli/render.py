@@ -1,4 +1,4 @@
-"""The only printing: data on stdout, talk on stderr."""
+"""The only printing beside `serve`'s: data on stdout, talk on stderr."""
 
 import json
 import sys

@@ -85,7 +85,7 @@ def _without(*modules: str) -> Iterator[None]:
 
 
 def _introduce(settings: Settings, url: str, deployments: Sequence[str]) -> None:
-    _say(f"comfyserve listens at {url}, home {settings.home_path}")
+    _say(f"comfyserve listens at {url}, home {settings.home_path}", is_bold=True)
     if settings.public is not None and settings.public.url:
         _say(f"and is public at {settings.public.url}, with NAME. in front for a deployment")
     if not deployments:
@@ -94,5 +94,6 @@ def _introduce(settings: Settings, url: str, deployments: Sequence[str]) -> None
         _say(f"  {name}: {url}/d/{name}/")
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+def _say(line: str, *, is_bold: bool = False) -> None:
+    """Print a line of talk without rich, which `render` would bring into the server."""
+    click.secho(line, err=True, bold=is_bold or None)

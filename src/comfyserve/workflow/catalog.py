@@ -114,7 +114,7 @@ class NodeCatalog:
             return found
 
     def quick_plan(self, class_type: object) -> QuickPlan | None:
-        """Return how to judge nodes of a class quickly; `None` where they need a whole look."""
+        """Return how to judge nodes of a class quickly; `None` where they need the walk."""
         if type(class_type) is not str:
             return None
         try:

@@ -1,6 +1,6 @@
 """A prompt seen through the catalog: what runs, which values can be set, where values come from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -135,11 +135,16 @@ class Nodes:
 
     def upstream(self, starts: Iterable[str]) -> set[str]:
         """Return the nodes and all that they need."""
-        seen = set(starts)
-        left = list(seen)
-        while left:
-            for _, source in self.links(left.pop()):
-                if source not in seen:
-                    seen.add(source)
-                    left.append(source)
-        return seen
+        return upstream(starts, lambda node_id: (source for _, source in self.links(node_id)))
+
+
+def upstream(starts: Iterable[str], sources: Callable[[str], Iterable[str]]) -> set[str]:
+    """Return the nodes and all that they need; `sources`: those that a node is linked to."""
+    seen = set(starts)
+    left = list(seen)
+    while left:
+        for source in sources(left.pop()):
+            if source not in seen:
+                seen.add(source)
+                left.append(source)
+    return seen

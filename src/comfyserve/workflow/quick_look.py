@@ -5,7 +5,7 @@ Whatever is not plain (inputs that depend on others, a missing input, a value th
 it leaves to the walk, which knows what ComfyUI says of it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.checks import types_fit
 from comfyserve.workflow.custom_checks import Check, Undecided, given_to, run_check
+from comfyserve.workflow.prompt_nodes import upstream
 from comfyserve.workflow.quick_plan import QuickInput, QuickPlan
 from comfyserve.workflow.rules import Rules
 from comfyserve.workflow.specs import NodeClass
@@ -53,10 +54,10 @@ def look(prompt: object, catalog: NodeCatalog) -> PlainlyRight | None:
     graph = {node_id: each.sources for node_id, each in inputs.items()}
     if not outputs or _has_cycle(graph):
         return None
-    changed = [node_id for node_id, each in inputs.items() if each.converted]
-    if not changed:
+    if not any(each.converted for each in inputs.values()):
         return PlainlyRight(prompt, outputs)
-    needed = _needed(outputs, graph)
+    # ComfyUI leaves the nodes as they are that do not run.
+    needed = upstream(outputs, graph.__getitem__)
     return PlainlyRight(
         {
             node_id: _converted(node, inputs[node_id].converted) if node_id in needed else node
@@ -68,18 +69,6 @@ def look(prompt: object, catalog: NodeCatalog) -> PlainlyRight | None:
 
 def _converted(node: Mapping[str, Any], values: Mapping[str, float]) -> Mapping[str, Any]:
     return {**node, "inputs": {**node["inputs"], **values}} if values else node
-
-
-def _needed(outputs: Sequence[str], graph: Mapping[str, Sequence[str]]) -> Collection[str]:
-    """Return the nodes that run: ComfyUI leaves all others as they are."""
-    needed = set(outputs)
-    pending = list(outputs)
-    while pending:
-        for source in graph[pending.pop()]:
-            if source not in needed:
-                needed.add(source)
-                pending.append(source)
-    return needed
 
 
 def _plan(node: object, catalog: NodeCatalog) -> QuickPlan:

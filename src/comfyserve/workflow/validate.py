@@ -93,11 +93,13 @@ def validate(
     plain = look(prompt, catalog) if partial_execution_targets is None else None
     if plain is not None:
         return Verdict(ok=True, prompt=plain.prompt, outputs=plain.outputs)
-    return judge(prompt, catalog, partial_execution_targets)
+    return validate_by_walk(prompt, catalog, partial_execution_targets)
 
 
-def judge(prompt: object, catalog: NodeCatalog, partial_execution_targets: object) -> Verdict:
-    """Do the whole of it, however plain the prompt is; see `validate`."""
+def validate_by_walk(
+    prompt: object, catalog: NodeCatalog, partial_execution_targets: object = None
+) -> Verdict:
+    """Judge a prompt as `validate` does, by the walk even if it is plainly right."""
     hinter = Hinter(catalog)
     if isinstance(prompt, dict) and len(prompt) > MAX_NODES:
         return Verdict(ok=False, prompt=prompt, error=too_large(f"{len(prompt)} nodes"))

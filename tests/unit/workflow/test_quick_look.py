@@ -12,7 +12,7 @@ from tests.unit.workflow.catalogs import entry
 
 from comfyserve.workflow.catalog import NodeCatalog
 from comfyserve.workflow.quick_look import look
-from comfyserve.workflow.validate import Verdict, judge, validate
+from comfyserve.workflow.validate import Verdict, validate, validate_by_walk
 
 _RECORDED = sorted(DATA.glob("verdicts-*.json.gz"))
 _FRESH_EACH = 6
@@ -39,7 +39,7 @@ def test_what_it_passes_the_walk_passes_with_the_same_outputs_and_values(path: P
     catalog = _catalog(recording)
     passed = plain = 0
     for prompt in _prompts(recording):
-        whole = judge(prompt, catalog, None)
+        whole = validate_by_walk(prompt, catalog)
         found = look(prompt, catalog)
         plain += whole.ok and not whole.node_problems and not whole.warnings
         if found is not None:
@@ -86,7 +86,7 @@ def test_a_node_that_does_not_run_keeps_its_values(catalog: NodeCatalog) -> None
     prompt["unused"] = {"class_type": "Blur", "inputs": {"image": ["made", 0], "sigma": 1}}
     found = look(prompt, catalog)
     assert found is not None
-    assert repr(found.prompt) == repr(judge(prompt, catalog, None).prompt)
+    assert repr(found.prompt) == repr(validate_by_walk(prompt, catalog).prompt)
     assert type(found.prompt["unused"]["inputs"]["sigma"]) is int
 
 
